@@ -1,0 +1,37 @@
+"""ONNX Runtime, CPU provider, all graph optimisations; input is NCHW, made before the clock starts. Needs onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnxruntime
+from protocol import Workload, require, serve
+from seeded import Array, seeded_images
+
+
+class OnnxRuntimeEngine:
+    version = f"onnxruntime {onnxruntime.__version__}"
+
+    def __init__(self, workload: Workload, models: Path) -> None:
+        require(workload, "onnxruntime", ("infer",))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = workload.threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        path = str(workload.onnx(models))
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        x = seeded_images(workload.batch, workload.size)
+        self._feed = {self._session.get_inputs()[0].name: np.ascontiguousarray(x.transpose(0, 3, 1, 2))}
+        self._logits: Array
+
+    def step(self) -> None:
+        self._logits = self._session.run(None, self._feed)[0]
+
+    def outputs(self) -> Array:
+        return cast(Array, self._logits)
+
+
+if __name__ == "__main__":
+    serve(OnnxRuntimeEngine)

@@ -1,0 +1,73 @@
+#include "bindings/program.hpp"
+
+namespace fastcnn::bindings {
+
+void PyProgram::run(int64_t first, int64_t last, double* seconds) {
+  const auto interrupted = [] {
+    const py::gil_scoped_acquire gil;
+    return PyErr_CheckSignals() != 0;
+  };
+  bool finished;
+  {
+    const py::gil_scoped_release release;
+    finished = program.run(first, last, interrupted, seconds);
+  }
+  if (!finished) throw py::error_already_set();
+}
+
+namespace {
+
+void check_range(const PyProgram& program, int64_t first, int64_t last) {
+  if (first < 0 || last < first || last > program.program.size())
+    throw py::value_error("Program.run: steps " + std::to_string(first) + " to " + std::to_string(last) +
+                          " are not within the " + std::to_string(program.program.size()) + " steps");
+}
+
+// An arena as a numpy array of bytes that keeps it alive.
+py::array_t<uint8_t> bytes_of(const std::shared_ptr<Arena>& arena) {
+  const py::capsule owner(new std::shared_ptr<Arena>(arena),
+                          [](void* p) { delete static_cast<std::shared_ptr<Arena>*>(p); });
+  return py::array_t<uint8_t>(static_cast<py::ssize_t>(arena->size()), reinterpret_cast<uint8_t*>(arena->data()), owner);
+}
+
+}  // namespace
+
+void bind_program(py::module_& m, ProgramClass& program) {
+  py::class_<Arena, std::shared_ptr<Arena>>(m, "Arena", "Zeroed, 64-byte aligned memory; huge pages where possible.")
+      .def(py::init<size_t>(), py::arg("nbytes") = 0)
+      .def_property_readonly("nbytes", &Arena::size)
+      .def("bytes", &bytes_of, "The memory as a uint8 array that keeps it alive.");
+
+  program.def(py::init<>())
+      .def(py::init<std::shared_ptr<Arena>>(), py::arg("scratch"))
+      .def("__len__", [](const PyProgram& self) { return self.program.size(); })
+      .def_property_readonly("isa", [](const PyProgram& self) { return self.kernels->isa; })
+      .def_property_readonly("scratch_bytes", [](const PyProgram& self) { return self.program.scratch_bytes(); })
+      .def_property_readonly("steps",
+                             [](const PyProgram& self) {
+                               std::vector<std::string> names;
+                               for (int64_t i = 0; i < self.program.size(); ++i) names.push_back(self.program.step(i).name);
+                               return names;
+                             })
+      .def(
+          "run",
+          [](PyProgram& self, int64_t first, std::optional<int64_t> last) {
+            const int64_t end = last.value_or(self.program.size());
+            check_range(self, first, end);
+            self.run(first, end);
+          },
+          py::arg("first") = 0, py::arg("last") = py::none(),
+          "Runs steps first..last-1 without the GIL; Ctrl-C between steps raises KeyboardInterrupt.")
+      .def(
+          "profile",
+          [](PyProgram& self, int64_t first, std::optional<int64_t> last) {
+            const int64_t end = last.value_or(self.program.size());
+            check_range(self, first, end);
+            std::vector<double> seconds(static_cast<size_t>(end - first));
+            self.run(first, end, seconds.data());
+            return seconds;
+          },
+          py::arg("first") = 0, py::arg("last") = py::none(), "As run; returns the seconds of each step.");
+}
+
+}  // namespace fastcnn::bindings

@@ -1,0 +1,51 @@
+#include "core/program.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "core/float_environment.hpp"
+#include "core/threads.hpp"
+
+namespace fastcnn {
+namespace {
+constexpr int64_t kAlign = 4096;  // workers start on pages of their own
+int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+}  // namespace
+
+int64_t Program::scratch_bytes() const {
+  return aligned(largest_.shared) + num_threads() * aligned(largest_.per_worker);
+}
+
+Scratch Program::reserve_scratch() {
+  scratch_->reserve(static_cast<size_t>(scratch_bytes()));
+  return {scratch_->data(), scratch_->data() + aligned(largest_.shared), aligned(largest_.per_worker)};
+}
+
+void Program::append(Step step) {
+  largest_.shared = std::max(largest_.shared, step.scratch.shared);
+  largest_.per_worker = std::max(largest_.per_worker, step.scratch.per_worker);
+  reserve_scratch();
+  steps_.push_back(std::move(step));
+}
+
+bool Program::run(int64_t first, int64_t last, const std::function<bool()>& interrupted, double* seconds) {
+  using Clock = std::chrono::steady_clock;
+  constexpr auto kPoll = std::chrono::milliseconds(50);
+  const FloatEnvironment environment;
+  const Scratch scratch = reserve_scratch();
+  auto polled = Clock::now(), before = polled;
+  for (int64_t i = first; i < last; ++i) {
+    steps_[static_cast<size_t>(i)].run(scratch);
+    const auto now = Clock::now();
+    if (seconds) seconds[i - first] = std::chrono::duration<double>(now - before).count();
+    before = now;
+    if (interrupted && now - polled > kPoll) {
+      if (interrupted()) return false;
+      polled = Clock::now();
+    }
+  }
+  return true;
+}
+
+}  // namespace fastcnn

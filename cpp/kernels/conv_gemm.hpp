@@ -1,0 +1,409 @@
+// Convolution as a sum over window taps of GEMMs, without im2col: y[m][k] = sum over taps of x[row(m, tap)] * w[tap].
+//
+// Rows m are output pixels; a tap's row is a pixel of x, or zeros where the window lies in the padding. 1x1 is one tap.
+// The same loops run backward-data: dx is split into stride_h * stride_w phases, and each phase is such a sum over dy with
+// the taps r that satisfy (h + pad - r*dilation) % stride == 0. Weights are packed [panel][tap][C][NR]. With few channels
+// (the stem), or when x is normalised while loading, a block's rows are first gathered into scratch.
+#pragma once
+#include "kernels/gemm.hpp"
+
+namespace fastcnn::FASTCNN_ISA {
+namespace gemm {
+
+// The taps of one axis: window index first + t*step reads input offset + t*offset_step (+ in_step * output index).
+struct Axis {
+  int64_t count, first, step, offset, offset_step;
+};
+
+struct Problem {
+  int64_t N, IH, IW, C, K;      // input, output channels
+  int64_t OH, OW;               // grid of outputs computed
+  int64_t in_step_h, in_step_w;
+  Axis rows, columns;
+  int64_t window_columns, window;              // S and R*S of the packed weights
+  int64_t out_H, out_W, out_h, out_w, out_step_h, out_step_w;  // where the grid lies in y
+};
+
+constexpr int64_t kGatherBelow = 16;    // channels; below, a tap is too short for the inner loop
+constexpr int64_t kBlockRows = 144;     // rows whose A stays in the L2 cache over all panels
+constexpr int64_t kBlockFloats = 96 * 1024;
+constexpr int64_t kTasks = 16;          // at least so many, so that no core idles at the end
+
+FASTCNN_INLINE int64_t panels(int64_t K) { return ceil_div(K, kNR); }
+FASTCNN_INLINE int64_t tap_count(const Problem& p) { return p.rows.count * p.columns.count; }
+FASTCNN_INLINE int64_t packed_size(int64_t window, int64_t C, int64_t K) { return panels(K) * window * C * kNR; }
+
+FASTCNN_INLINE bool pointwise(const Problem& p) {  // x itself is the matrix A
+  return p.rows.count * p.columns.count == 1 && p.in_step_h == 1 && p.in_step_w == 1 && p.rows.offset == 0 &&
+         p.columns.offset == 0 && p.OH == p.IH && p.OW == p.IW;
+}
+FASTCNN_INLINE bool gathers(const Problem& p, const Prologue& prologue) {
+  return prologue.mean || (p.C < kGatherBelow && !pointwise(p));
+}
+
+// How the work is cut; a function of the shape only.
+struct Grid {
+  int64_t blocks, block_rows, groups, group_panels;
+};
+
+FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
+  Grid g;
+  if (pool) {  // a block is a pair of output rows
+    g.blocks = p.N * (p.OH / 2);
+    g.block_rows = 2 * p.OW;
+  } else {
+    const int64_t M = p.N * p.OH * p.OW;
+    const int64_t K = larger(1, p.C * tap_count(p));
+    const int64_t limit = larger(kMR, smaller(kBlockRows, kBlockFloats / K) / kMR * kMR);
+    g.blocks = larger(1, ceil_div(M, limit));
+    g.block_rows = smaller(limit, round_up(ceil_div(M, g.blocks), kMR));
+    g.blocks = ceil_div(M, g.block_rows);
+  }
+  const int64_t all = panels(p.K);
+  g.groups = g.blocks ? smaller(ceil_div(kTasks, g.blocks), larger(1, all / 2)) : 1;
+  g.group_panels = ceil_div(all, g.groups);
+  g.groups = ceil_div(all, g.group_panels);
+  return g;
+}
+
+// One worker's memory: row pointers or gathered rows, a row of zeros, a pooled panel.
+struct Layout {
+  int64_t table, gathered, zeros, panel, bytes;
+};
+
+FASTCNN_INLINE Layout layout(const Problem& p, const Prologue& prologue, bool pool) {
+  const Grid g = grid(p, pool);
+  const int64_t taps = tap_count(p);
+  Layout l;
+  l.table = 0;
+  const bool table = !pointwise(p) && !gathers(p, prologue);
+  l.gathered = round_up(table ? taps * g.block_rows * static_cast<int64_t>(sizeof(float*)) : 0, 64);
+  l.zeros = l.gathered + round_up(gathers(p, prologue) ? g.block_rows * taps * p.C * 4 : 0, 64);
+  l.panel = l.zeros + round_up(p.C * 4, 64);
+  l.bytes = l.panel + (pool ? g.block_rows * kNR * 4 : 0);
+  return l;
+}
+
+// Output pixel m of the grid.
+struct Pixel {
+  int64_t n, oh, ow;
+};
+FASTCNN_INLINE Pixel pixel(const Problem& p, int64_t m) {
+  const int64_t plane = p.OH * p.OW;
+  return {m / plane, m % plane / p.OW, m % p.OW};
+}
+FASTCNN_INLINE void advance(const Problem& p, Pixel& at) {
+  if (++at.ow < p.OW) return;
+  at.ow = 0;
+  if (++at.oh < p.OH) return;
+  at.oh = 0;
+  ++at.n;
+}
+// The row of x that tap (a, b) reads for an output pixel; null in the padding.
+FASTCNN_INLINE const float* row(const Problem& p, const float* x, const Pixel& at, int64_t a, int64_t b) {
+  const int64_t h = at.oh * p.in_step_h + p.rows.offset + a * p.rows.offset_step;
+  const int64_t w = at.ow * p.in_step_w + p.columns.offset + b * p.columns.offset_step;
+  if (h < 0 || h >= p.IH || w < 0 || w >= p.IW) return nullptr;
+  return x + ((at.n * p.IH + h) * p.IW + w) * p.C;
+}
+
+FASTCNN_INLINE void make_table(const Problem& p, const float* x, int64_t first, int64_t rows, const float* zeros,
+                               const float** table) {
+  Pixel at = pixel(p, first);
+  for (int64_t m = 0; m < rows; ++m, advance(p, at))
+    for (int64_t a = 0, tap = 0; a < p.rows.count; ++a)
+      for (int64_t b = 0; b < p.columns.count; ++b, ++tap) {
+        const float* found = row(p, x, at, a, b);
+        table[tap * rows + m] = found ? found : zeros;
+      }
+}
+
+FASTCNN_INLINE void load_row(const float* x, int64_t C, const Prologue& prologue, float* out) {
+  if (!x) {
+    for (int64_t c = 0; c < C; ++c) out[c] = 0;
+  } else if (!prologue.mean) {
+    for (int64_t c = 0; c < C; ++c) out[c] = x[c];
+  } else {
+    for (int64_t c = 0; c < C; c += kLanes) {
+      const int64_t n = smaller(kLanes, C - c);
+      vf v = (load_upto(x + c, n) - load_upto(prologue.mean + c, n)) * load_upto(prologue.scale + c, n) +
+             load_upto(prologue.shift + c, n);
+      if (prologue.relu) v = relu(v);
+      store_upto(out + c, v, n);
+    }
+  }
+}
+
+FASTCNN_INLINE void gather(const Problem& p, const float* x, int64_t first, int64_t rows, const Prologue& prologue,
+                           float* out) {
+  Pixel at = pixel(p, first);
+  // Unit steps: the taps of one window row are neighbours in memory, so the part inside the picture is one copy.
+  const bool runs = !prologue.mean && p.columns.offset_step == 1;
+  for (int64_t m = 0; m < rows; ++m, advance(p, at))
+    for (int64_t a = 0; a < p.rows.count; ++a) {
+      if (runs) {
+        const int64_t h = at.oh * p.in_step_h + p.rows.offset + a * p.rows.offset_step;
+        const int64_t w = at.ow * p.in_step_w + p.columns.offset, width = p.columns.count;
+        const bool inside = h >= 0 && h < p.IH;
+        const int64_t begin = inside ? smaller(width, larger(0, -w)) : width;
+        const int64_t end = inside ? larger(begin, smaller(width, p.IW - w)) : width;
+        const float* from = x + ((at.n * p.IH + h) * p.IW + w) * p.C;
+        int64_t i = 0;
+        for (; i < begin * p.C; ++i) out[i] = 0;
+        for (; i < end * p.C; ++i) out[i] = from[i];
+        for (; i < width * p.C; ++i) out[i] = 0;
+        out += width * p.C;
+      } else {
+        for (int64_t b = 0; b < p.columns.count; ++b, out += p.C) load_row(row(p, x, at, a, b), p.C, prologue, out);
+      }
+    }
+}
+
+// mean and sum of squared deviations of `rows` rows of one panel, in two passes while they are in cache
+FASTCNN_INLINE void block_statistics(const float* y, int64_t rows, int64_t row_stride, int64_t width, float* mean,
+                                     float* squares) {
+  for (int64_t c = 0; c < width; c += kLanes) {
+    const int64_t n = smaller(kLanes, width - c);
+    vf sum{};
+    for (int64_t m = 0; m < rows; ++m) sum += load_upto(y + m * row_stride + c, n);
+    const vf average = sum * broadcast(1.0f / static_cast<float>(rows));
+    vf deviations{};
+    for (int64_t m = 0; m < rows; ++m) {
+      const vf d = load_upto(y + m * row_stride + c, n) - average;
+      deviations += d * d;
+    }
+    store_upto(mean + c, average, n);
+    store_upto(squares + c, deviations, n);
+  }
+}
+
+// Two rows of Q pixels of one panel -> one row of Q/2 maxima; NaN wins, the first of equals is taken.
+FASTCNN_INLINE void pool_panel(const float* panel, int64_t Q, int64_t width, float* y, uint8_t* argmax, int64_t K) {
+  for (int64_t q = 0; q < Q / 2; ++q)
+    for (int64_t c = 0; c < width; c += kLanes) {
+      const int64_t n = smaller(kLanes, width - c);
+      const float* at = panel + 2 * q * kNR + c;
+      vf best = load(at);
+      vi place{};
+      for (int32_t i = 1; i < 4; ++i) {
+        const vf v = load(at + (i / 2) * Q * kNR + (i % 2) * kNR);
+        const vi wins = (v > best) | ((v != v) & (best == best));
+        best = select(wins, v, best);
+        place = wins ? (vi{} + i) : place;
+      }
+      store_upto(y + q * K + c, best, n);
+      if (argmax)
+        for (int64_t j = 0; j < n; ++j) argmax[q * K + c + j] = static_cast<uint8_t>(place[j]);
+    }
+}
+
+// Adds bias and residual, applies ReLU, stores the first `width` columns.
+template <int MR>
+FASTCNN_INLINE void finish(Tile<MR>& tile, const Epilogue& epilogue, int64_t column, int64_t width,
+                           const int64_t* offsets, const float* residual, float* y) {
+  if (epilogue.bias) {
+    const vf b0 = load_upto(epilogue.bias + column, smaller(kLanes, width));
+    const vf b1 = width > kLanes ? load_upto(epilogue.bias + column + kLanes, width - kLanes) : vf{};
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+      tile.c[i][0] += b0;
+      tile.c[i][1] += b1;
+    }
+  }
+  if (width == kNR) {
+    if (residual) {
+      FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+        tile.c[i][0] += load(residual + offsets[i]);
+        tile.c[i][1] += load(residual + offsets[i] + kLanes);
+      }
+    }
+    if (epilogue.relu) {
+      FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+        tile.c[i][0] = relu(tile.c[i][0]);
+        tile.c[i][1] = relu(tile.c[i][1]);
+      }
+    }
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+      store(y + offsets[i], tile.c[i][0]);
+      store(y + offsets[i] + kLanes, tile.c[i][1]);
+    }
+  } else {
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i)
+      FASTCNN_UNROLL for (int half = 0; half < 2; ++half) {
+        const int64_t n = smaller(kLanes, width - half * kLanes);
+        if (n > 0) {
+          vf v = tile.c[i][half];
+          if (residual) v += load_upto(residual + offsets[i] + half * kLanes, n);
+          if (epilogue.relu) v = relu(v);
+          store_upto(y + offsets[i] + half * kLanes, v, n);
+        }
+      }
+  }
+}
+
+// One block of output pixels times one group of panels.
+static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, const float* x,
+                                               const float* packed, const Epilogue& epilogue, float* y, int64_t block,
+                                               int64_t group, char* memory) {
+  const int64_t taps = tap_count(p);
+  const Layout l = layout(p, prologue, epilogue.pool);
+  int64_t first, rows;
+  if (epilogue.pool) {
+    first = (block / (p.OH / 2) * p.OH + block % (p.OH / 2) * 2) * p.OW;
+    rows = g.block_rows;
+  } else {
+    first = block * g.block_rows;
+    rows = smaller(g.block_rows, p.N * p.OH * p.OW - first);
+  }
+  float* zeros = reinterpret_cast<float*>(memory + l.zeros);
+  const float** table = reinterpret_cast<const float**>(memory + l.table);
+  float* gathered = reinterpret_cast<float*>(memory + l.gathered);
+  float* panel = reinterpret_cast<float*>(memory + l.panel);
+  const bool direct = pointwise(p) && !prologue.mean;
+  const bool gathering = gathers(p, prologue);
+  if (gathering) {
+    gather(p, x, first, rows, prologue, gathered);
+  } else if (!direct) {
+    for (int64_t c = 0; c < p.C; ++c) zeros[c] = 0;
+    make_table(p, x, first, rows, zeros, table);
+  }
+  const bool whole = p.out_step_h == 1 && p.out_step_w == 1 && p.out_H == p.OH && p.out_W == p.OW;
+  // One long product where the taps of a row lie side by side, in x or gathered, as they do in the packed weights.
+  const bool one_run = direct || (gathering && taps == p.window);
+  const int64_t first_tap = taps ? (p.rows.first * p.window_columns + p.columns.first) * p.C * kNR : 0;
+  const int64_t panel_size = p.window * p.C * kNR;
+  const float* rows_base = gathering ? gathered : x + first * p.C;
+  const int64_t row_length = gathering ? taps * p.C : p.C;
+
+  const int64_t last_panel = smaller(panels(p.K), (group + 1) * g.group_panels);
+  for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
+    const float* b = packed + j * panel_size;
+    const int64_t column = j * kNR, width = smaller(kNR, p.K - column);
+    for_tiles(rows, [&](int64_t m, int64_t count) {
+      with_rows(count, [&]<int MR>() {
+        Tile<MR> tile;
+        tile.zero();
+        if (one_run) {
+          RowsA<MR> a;
+          FASTCNN_UNROLL for (int i = 0; i < MR; ++i) a.row[i] = rows_base + (m + i) * row_length;
+          tile.multiply(a, b + first_tap, kNR, row_length);
+        } else {
+          for (int64_t ra = 0, tap = 0; ra < p.rows.count; ++ra)
+            for (int64_t cb = 0; cb < p.columns.count; ++cb, ++tap) {
+              RowsA<MR> a;
+              if (gathering) {
+                FASTCNN_UNROLL for (int i = 0; i < MR; ++i) a.row[i] = gathered + ((m + i) * taps + tap) * p.C;
+              } else {
+                FASTCNN_UNROLL for (int i = 0; i < MR; ++i) a.row[i] = table[tap * rows + m + i];
+              }
+              const int64_t index = (p.rows.first + ra * p.rows.step) * p.window_columns + p.columns.first + cb * p.columns.step;
+              tile.multiply(a, b + index * p.C * kNR, kNR, p.C);
+            }
+        }
+        int64_t offsets[MR];
+        if (epilogue.pool) {
+          Epilogue partial = epilogue;
+          partial.relu = false;  // after the maximum: fewer to do, same result
+          FASTCNN_UNROLL for (int i = 0; i < MR; ++i) offsets[i] = (m + i) * kNR;
+          finish(tile, partial, column, width, offsets, nullptr, panel);
+        } else if (whole) {
+          FASTCNN_UNROLL for (int i = 0; i < MR; ++i) offsets[i] = (first + m + i) * p.K + column;
+          finish(tile, epilogue, column, width, offsets, epilogue.residual, y);
+        } else {
+          Pixel at = pixel(p, first + m);
+          for (int i = 0; i < MR; ++i, advance(p, at))
+            offsets[i] = ((at.n * p.out_H + p.out_h + at.oh * p.out_step_h) * p.out_W + p.out_w + at.ow * p.out_step_w) * p.K + column;
+          finish(tile, epilogue, column, width, offsets, epilogue.residual, y);
+        }
+      });
+    });
+    if (epilogue.statistics) {
+      float* mean = epilogue.statistics + block * 2 * p.K + column;
+      block_statistics(y + first * p.K + column, rows, p.K, width, mean, mean + p.K);
+    }
+    if (epilogue.pool) {
+      const int64_t out = block * (p.OW / 2) * p.K + column;
+      pool_panel(panel, p.OW, width, y + out, epilogue.argmax ? epilogue.argmax + out : nullptr, p.K);
+      if (epilogue.relu)
+        for (int64_t q = 0; q < p.OW / 2; ++q)
+          for (int64_t c = 0; c < width; c += kLanes) {
+            float* at = y + out + q * p.K + c;
+            store_upto(at, relu(load_upto(at, smaller(kLanes, width - c))), smaller(kLanes, width - c));
+          }
+    }
+  }
+  if (epilogue.counts && group == 0) epilogue.counts[block] = rows;
+}
+
+static void run(const Problem& p, const Prologue& prologue, const float* x, const float* packed, const Epilogue& epilogue,
+                float* y, const Scratch& scratch) {
+  const Grid g = grid(p, epilogue.pool);
+  const int64_t work = p.N * p.OH * p.OW * p.K * p.C * tap_count(p);
+  // Panels vary fastest: neighbouring tasks read the same block of x.
+  parallel_for_tasks(g.blocks * g.groups, work, [&](int64_t task, int worker) {
+    run_task(p, g, prologue, x, packed, epilogue, y, task / g.groups, task % g.groups,
+             scratch.workers + worker * scratch.worker_bytes);
+  });
+}
+
+// packed[panel][tap][C][NR] from w[R,S,C,K], columns scaled; the last panel is filled with zeros.
+static void pack(int64_t window, int64_t C, int64_t K, const float* w, const float* scale, float* packed) {
+  parallel_for_tasks(panels(K) * window, window * C * K * kMoved, [&](int64_t task, int) {
+    const int64_t j = task / window, tap = task % window, width = smaller(kNR, K - j * kNR);
+    const float* from = w + tap * C * K + j * kNR;
+    float* to = packed + task * C * kNR;
+    for (int64_t c = 0; c < C; ++c, from += K, to += kNR)
+      for (int64_t i = 0; i < kNR; ++i) to[i] = i < width ? (scale ? from[i] * scale[j * kNR + i] : from[i]) : 0.0f;
+  });
+}
+
+// packed[panel over C][tap][K][NR] from w[R,S,C,K]: rows and columns change places; dy is scaled by scale[K] if given.
+static void pack_turned(int64_t window, int64_t C, int64_t K, const float* w, const float* scale, float* packed) {
+  parallel_for_tasks(panels(C) * window, window * C * K * kMoved, [&](int64_t task, int) {
+    const int64_t j = task / window, tap = task % window, width = smaller(kNR, C - j * kNR);
+    const float* from = w + (tap * C + j * kNR) * K;
+    float* to = packed + task * K * kNR;
+    for (int64_t k = 0; k < K; ++k, to += kNR)
+      for (int64_t i = 0; i < kNR; ++i) to[i] = i < width ? (scale ? from[i * K + k] * scale[k] : from[i * K + k]) : 0.0f;
+  });
+}
+
+FASTCNN_INLINE Problem forward_problem(const Conv2DShape& s) {
+  return {s.N, s.H, s.W, s.C, s.K, s.P, s.Q, s.stride_h, s.stride_w,
+          {s.R, 0, 1, -s.pad_top, s.dilation_h},
+          {s.S, 0, 1, -s.pad_left, s.dilation_w},
+          s.S, s.R * s.S, s.P, s.Q, 0, 0, 1, 1};
+}
+
+// The taps that reach input positions congruent to `phase` modulo stride.
+FASTCNN_INLINE Axis phase_axis(int64_t phase, int64_t R, int64_t stride, int64_t dilation, int64_t pad) {
+  Axis axis{0, 0, 1, 0, 0};
+  for (int64_t r = 0; r < R; ++r) {
+    if ((phase + pad - r * dilation) % stride != 0) continue;
+    const int64_t offset = (phase + pad - r * dilation) / stride;
+    if (axis.count == 0) {
+      axis.first = r;
+      axis.offset = offset;
+    } else if (axis.count == 1) {
+      axis.step = r - axis.first;
+      axis.offset_step = offset - axis.offset;
+    }
+    ++axis.count;
+  }
+  return axis;
+}
+
+FASTCNN_INLINE Problem phase_problem(const Conv2DShape& s, int64_t ph, int64_t pw) {
+  return {s.N, s.P, s.Q, s.K, s.C, ceil_div(s.H - ph, s.stride_h), ceil_div(s.W - pw, s.stride_w), 1, 1,
+          phase_axis(ph, s.R, s.stride_h, s.dilation_h, s.pad_top),
+          phase_axis(pw, s.S, s.stride_w, s.dilation_w, s.pad_left),
+          s.S, s.R * s.S, s.H, s.W, ph, pw, s.stride_h, s.stride_w};
+}
+
+template <class F>
+FASTCNN_INLINE void for_phases(const Conv2DShape& s, const F& f) {
+  for (int64_t ph = 0; ph < smaller(s.stride_h, s.H); ++ph)
+    for (int64_t pw = 0; pw < smaller(s.stride_w, s.W); ++pw) f(phase_problem(s, ph, pw));
+}
+
+}  // namespace gemm
+}  // namespace fastcnn::FASTCNN_ISA

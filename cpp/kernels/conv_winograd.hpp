@@ -1,0 +1,388 @@
+// 3x3 stride 1 by Winograd's F(4x4, 3x3): Y = A^T [(G g G^T) o (B^T d B)] A, 36 instead of 144 products a tile and channel.
+//
+// Lavin & Gray 2016; points {0, +-1/sqrt2, +-sqrt2, infinity}, whose errors are half those of the usual {0, +-1, +-2}
+// (Barabasz et al. 2018). Tiles of 4x4 outputs are transformed into V[36][C/16][T][16]; for each group of panels 36 small
+// GEMMs give M[36][panel][T][NR], which is turned back at once while it is in cache. Weights U are packed
+// [group][36][panel][C][NR], so a group's weights are one stream.
+//
+// Two schedules with equal bits: "outer" gives each worker a chunk of tiles and all groups (U is read once per chunk);
+// "inner", for large U and few tiles, transforms one chunk together, then shares out the groups (U is read once).
+#pragma once
+#include "kernels/conv_gemm.hpp"
+
+namespace fastcnn::FASTCNN_ISA {
+namespace winograd {
+
+constexpr int64_t kTile = 4;
+constexpr int64_t kPoints = 36;
+constexpr int64_t kDepth = 16;  // channels side by side in V
+constexpr float kA = 0.70710678118654752440f, kB = 1.41421356237309504880f;  // a, b
+constexpr float kA2 = 0.5f, kB2 = 2.0f, kSum = 2.5f;                         // a^2, b^2, a^2 + b^2; a^2 b^2 = 1
+constexpr float kA3 = kA2 * kA, kB3 = kB2 * kB;
+
+struct Problem {
+  int64_t N, H, W, C, K, P, Q, pad_top, pad_left;
+};
+
+// How the work is cut; a function of the shape only.
+struct Grid {
+  int64_t tiles_h, tiles_w, tiles;
+  int64_t chunk, chunks;
+  int64_t depth, panels, group, groups;  // C/16 and K/NR rounded up; panels a group, groups
+  bool inner;
+  int64_t v_plane, m_plane;  // floats from one of the 36 planes to the next
+};
+
+// Planes a multiple of 4096 bytes apart would all fall into the same cache sets.
+FASTCNN_INLINE int64_t padded_plane(int64_t floats) { return round_up(floats, 32) + 16; }
+
+FASTCNN_INLINE int64_t panels_of_group(int64_t panels) { return smaller(panels >= 32 ? 4 : 2, panels); }
+
+FASTCNN_INLINE Grid grid(const Problem& p) {
+  Grid g;
+  g.tiles_h = ceil_div(p.P, kTile);
+  g.tiles_w = ceil_div(p.Q, kTile);
+  g.tiles = p.N * g.tiles_h * g.tiles_w;
+  g.depth = ceil_div(p.C, kDepth);
+  g.panels = ceil_div(p.K, kNR);
+  g.group = panels_of_group(g.panels);
+  g.groups = ceil_div(g.panels, g.group);
+  const int64_t u_bytes = kPoints * p.C * p.K * 4;
+  g.inner = u_bytes > (int64_t{8} << 20) || g.tiles < 64;
+  // V of a chunk: in the L2 cache of one worker, or, shared, in the L3 cache.
+  const int64_t limit = g.inner ? 96 : p.C <= 256 ? 24 : 36;
+  g.chunks = larger(1, ceil_div(g.tiles, limit));
+  if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, 4);
+  g.chunk = larger(1, ceil_div(g.tiles, g.chunks));
+  g.chunks = ceil_div(g.tiles, g.chunk);
+  g.v_plane = padded_plane(g.depth * g.chunk * kDepth);
+  g.m_plane = padded_plane(g.group * g.chunk * kNR);
+  return g;
+}
+
+struct Layout {
+  int64_t v, m, zeros, bytes;  // of one worker; V is shared when the schedule is inner
+};
+FASTCNN_INLINE int64_t v_bytes(const Grid& g) { return round_up(kPoints * g.v_plane * 4, 4096); }
+FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g) {
+  Layout l;
+  l.v = 0;
+  l.m = g.inner ? 0 : v_bytes(g);
+  l.zeros = l.m + round_up(kPoints * g.m_plane * 4, 64);
+  l.bytes = l.zeros + round_up(p.C, kDepth) * 4;
+  return l;
+}
+FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
+  const Grid g = grid(p);
+  return {g.inner ? v_bytes(g) : 0, layout(p, g).bytes};
+}
+FASTCNN_INLINE int64_t packed_size(int64_t C, int64_t K) { return kPoints * round_up(C, kDepth) * round_up(K, kNR); }
+
+// t = B^T x
+FASTCNN_INLINE void input_pass(vf x0, vf x1, vf x2, vf x3, vf x4, vf x5, vf* t, int64_t step) {
+  const vf even_a = x4 - x2 * kB2, odd_a = (x3 - x1 * kB2) * kA;
+  const vf even_b = x4 - x2 * kA2, odd_b = (x3 - x1 * kA2) * kB;
+  t[0 * step] = (x0 - x2 * kSum) + x4;
+  t[1 * step] = even_a + odd_a;
+  t[2 * step] = even_a - odd_a;
+  t[3 * step] = even_b + odd_b;
+  t[4 * step] = even_b - odd_b;
+  t[5 * step] = (x1 - x3 * kSum) + x5;
+}
+
+// t = A^T m
+FASTCNN_INLINE void output_pass(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5, vf* t, int64_t step) {
+  const vf sum_a = m1 + m2, difference_a = m1 - m2, sum_b = m3 + m4, difference_b = m3 - m4;
+  t[0 * step] = m0 + sum_a + sum_b;
+  t[1 * step] = difference_a * kA + difference_b * kB;
+  t[2 * step] = sum_a * kA2 + sum_b * kB2;
+  t[3 * step] = difference_a * kA3 + difference_b * kB3 + m5;
+}
+
+struct TileAt {
+  int64_t n, h, w;  // image, first output row and column
+};
+FASTCNN_INLINE TileAt tile_at(const Grid& g, int64_t tile) {
+  const int64_t plane = g.tiles_h * g.tiles_w;
+  return {tile / plane, tile % plane / g.tiles_w * kTile, tile % g.tiles_w * kTile};
+}
+
+FASTCNN_INLINE vf load_input(const float* x, const float* zeros, int64_t c, int64_t n, const Prologue& prologue) {
+  vf v = load_upto(x + c, n);
+  if (prologue.mean && x != zeros) {
+    v = (v - load_upto(prologue.mean + c, n)) * load_upto(prologue.scale + c, n) + load_upto(prologue.shift + c, n);
+    if (prologue.relu) v = relu(v);
+  }
+  return v;
+}
+
+// V of tiles first..first+count-1, which are tiles `place`.. of the chunk
+static void transform_input(const Problem& p, const Grid& g, const Prologue& prologue, const float* x, int64_t first,
+                            int64_t count, int64_t place, const float* zeros, float* v) {
+  for (int64_t i = 0; i < count; ++i) {
+    const TileAt at = tile_at(g, first + i);
+    const float* rows[kPoints];
+    for (int64_t r = 0; r < 6; ++r)
+      for (int64_t s = 0; s < 6; ++s) {
+        const int64_t h = at.h - p.pad_top + r, w = at.w - p.pad_left + s;
+        const bool inside = h >= 0 && h < p.H && w >= 0 && w < p.W;
+        rows[r * 6 + s] = inside ? x + ((at.n * p.H + h) * p.W + w) * p.C : zeros;
+      }
+    const int64_t padded = g.depth * kDepth;
+    for (int64_t c = 0; c < padded; c += kLanes) {
+      float* out = v + (c / kDepth * g.chunk + place + i) * kDepth + c % kDepth;
+      if (c >= p.C) {
+        for (int64_t f = 0; f < kPoints; ++f) store(out + f * g.v_plane, vf{});
+        continue;
+      }
+      vf t[kPoints];
+      const auto columns = [&](const auto& at_row) FASTCNN_LAMBDA {
+        for (int64_t s = 0; s < 6; ++s)
+          input_pass(at_row(s), at_row(6 + s), at_row(12 + s), at_row(18 + s), at_row(24 + s), at_row(30 + s), t + s, 6);
+      };
+      if (!prologue.mean && c + kLanes <= p.C)
+        columns([&](int64_t k) FASTCNN_LAMBDA { return load(rows[k] + c); });
+      else
+        columns([&](int64_t k) FASTCNN_LAMBDA {
+          return load_input(rows[k], zeros, c, smaller(kLanes, p.C - c), prologue);
+        });
+      for (int64_t r = 0; r < 6; ++r) {
+        vf u[6];
+        const vf* row = t + r * 6;
+        input_pass(row[0], row[1], row[2], row[3], row[4], row[5], u, 1);
+        for (int64_t s = 0; s < 6; ++s) store(out + (r * 6 + s) * g.v_plane, u[s]);
+      }
+    }
+  }
+}
+
+// M of one group: 36 GEMMs of [count tiles, C] x [C, group panels]
+static void multiply(const Grid& g, int64_t group_panels, int64_t count, const float* v, const float* u, float* m) {
+  const int64_t panel_floats = g.depth * kDepth * kNR;
+  for (int64_t f = 0; f < kPoints; ++f, v += g.v_plane, m += g.m_plane)
+    for (int64_t j = 0; j < group_panels; ++j, u += panel_floats)
+      for_tiles(count, [&](int64_t t, int64_t rows) {
+        with_rows(rows, [&]<int MR>() {
+          Tile<MR> tile;
+          tile.zero();
+          const float* a = v + t * kDepth;
+          const float* b = u;
+          for (int64_t d = 0; d < g.depth; ++d, a += g.chunk * kDepth, b += kDepth * kNR)
+            tile.multiply(BlockA<kDepth, 1>{a}, b, kNR, kDepth);
+          tile.store_to(m + (j * g.chunk + t) * kNR, kNR);
+        });
+      });
+}
+
+// Y of one group: bias, residual, ReLU, or 2x2 maxima with their places
+static void transform_output(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t first, int64_t count,
+                             int64_t panel, int64_t group_panels, const float* m, float* y) {
+  const int64_t columns = smaller(group_panels * kNR, p.K - panel * kNR);
+  for (int64_t i = 0; i < count; ++i) {
+    const TileAt at = tile_at(g, first + i);
+    const int64_t rows_left = smaller(kTile, p.P - at.h), columns_left = smaller(kTile, p.Q - at.w);
+    for (int64_t c = 0; c < columns; c += kLanes) {
+      const int64_t n = smaller(kLanes, columns - c), k = panel * kNR + c;
+      const float* from = m + (c / kNR * g.chunk + i) * kNR + c % kNR;
+      vf t[4 * 6], out[16];
+      for (int64_t s = 0; s < 6; ++s) {
+        const auto load_m = [&](int64_t r) FASTCNN_LAMBDA { return load(from + (r * 6 + s) * g.m_plane); };
+        output_pass(load_m(0), load_m(1), load_m(2), load_m(3), load_m(4), load_m(5), t + s, 6);
+      }
+      for (int64_t r = 0; r < 4; ++r) {
+        const vf* row = t + r * 6;
+        output_pass(row[0], row[1], row[2], row[3], row[4], row[5], out + r * 4, 1);
+      }
+      const vf bias = epilogue.bias ? load_upto(epilogue.bias + k, n) : vf{};
+      if (epilogue.pool) {
+        const int64_t PH = p.P / 2, PW = p.Q / 2;
+        for (int64_t r = 0; r < 2; ++r)
+          for (int64_t s = 0; s < 2; ++s) {
+            const int64_t ph = at.h / 2 + r, pw = at.w / 2 + s;
+            if (ph >= PH || pw >= PW) continue;
+            vf best = out[2 * r * 4 + 2 * s];
+            vi place{};
+            for (int32_t q = 1; q < 4; ++q) {
+              const vf candidate = out[(2 * r + q / 2) * 4 + 2 * s + q % 2];
+              const vi wins = (candidate > best) | ((candidate != candidate) & (best == best));
+              best = select(wins, candidate, best);
+              place = wins ? (vi{} + q) : place;
+            }
+            best += bias;
+            if (epilogue.relu) best = relu(best);
+            const int64_t to = ((at.n * PH + ph) * PW + pw) * p.K + k;
+            store_upto(y + to, best, n);
+            if (epilogue.argmax)
+              for (int64_t lane = 0; lane < n; ++lane) epilogue.argmax[to + lane] = static_cast<uint8_t>(place[lane]);
+          }
+        continue;
+      }
+      for (int64_t r = 0; r < rows_left; ++r)
+        for (int64_t s = 0; s < columns_left; ++s) {
+          const int64_t to = ((at.n * p.P + at.h + r) * p.Q + at.w + s) * p.K + k;
+          vf v = out[r * 4 + s] + bias;
+          if (epilogue.residual) v += load_upto(epilogue.residual + to, n);
+          if (epilogue.relu) v = relu(v);
+          store_upto(y + to, v, n);
+        }
+    }
+  }
+}
+
+// mean and sum of squared deviations of the outputs of a chunk's tiles, channels of one group, while they are in cache
+static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int64_t count, int64_t k0, int64_t columns,
+                             const float* y, float* mean, float* squares) {
+  const auto each = [&](int64_t k, int64_t n, const auto& f) FASTCNN_LAMBDA {
+    for (int64_t i = 0; i < count; ++i) {
+      const TileAt at = tile_at(g, first + i);
+      const int64_t rows_left = smaller(kTile, p.P - at.h), columns_left = smaller(kTile, p.Q - at.w);
+      for (int64_t r = 0; r < rows_left; ++r)
+        for (int64_t s = 0; s < columns_left; ++s)
+          f(load_upto(y + ((at.n * p.P + at.h + r) * p.Q + at.w + s) * p.K + k, n));
+    }
+  };
+  for (int64_t c = 0; c < columns; c += kLanes) {
+    const int64_t n = smaller(kLanes, columns - c);
+    vf sum{}, deviations{};
+    int64_t pixels = 0;
+    each(k0 + c, n, [&](vf v) FASTCNN_LAMBDA {
+      sum += v;
+      ++pixels;
+    });
+    const vf average = sum * broadcast(1.0f / static_cast<float>(pixels));
+    each(k0 + c, n, [&](vf v) FASTCNN_LAMBDA {
+      const vf d = v - average;
+      deviations += d * d;
+    });
+    store_upto(mean + k0 + c, average, n);
+    store_upto(squares + k0 + c, deviations, n);
+  }
+}
+
+static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t chunk, int64_t group,
+                      const float* v, const float* packed, float* y, float* m) {
+  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles - first);
+  const int64_t panel = group * g.group, group_panels = smaller(g.group, g.panels - panel);
+  multiply(g, group_panels, count, v, packed + kPoints * panel * g.depth * kDepth * kNR, m);
+  transform_output(p, g, epilogue, first, count, panel, group_panels, m, y);
+  if (epilogue.statistics) {
+    float* mean = epilogue.statistics + chunk * 2 * p.K;
+    chunk_statistics(p, g, first, count, panel * kNR, smaller(group_panels * kNR, p.K - panel * kNR), y, mean, mean + p.K);
+  }
+}
+
+static void count_pixels(const Problem& p, const Grid& g, int64_t chunk, int64_t* counts) {
+  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles - first);
+  int64_t pixels = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const TileAt at = tile_at(g, first + i);
+    pixels += smaller(kTile, p.P - at.h) * smaller(kTile, p.Q - at.w);
+  }
+  counts[chunk] = pixels;
+}
+
+static void run(const Problem& p, const Prologue& prologue, const float* x, const float* packed, const Epilogue& epilogue,
+                float* y, const Scratch& scratch) {
+  const Grid g = grid(p);
+  const Layout l = layout(p, g);
+  const int64_t multiply_work = kPoints * p.C * p.K, transform_work = 16 * kMoved * p.C;
+  const auto zeros_of = [&](int worker) {
+    float* zeros = reinterpret_cast<float*>(scratch.workers + worker * scratch.worker_bytes + l.zeros);
+    for (int64_t c = 0; c < g.depth * kDepth; ++c) zeros[c] = 0;
+    return zeros;
+  };
+  const auto m_of = [&](int worker) {
+    return reinterpret_cast<float*>(scratch.workers + worker * scratch.worker_bytes + l.m);
+  };
+  if (g.inner) {
+    float* v = shared_floats(scratch);
+    constexpr int64_t kPart = 4;  // tiles a task of the input transform
+    for (int64_t chunk = 0; chunk < g.chunks; ++chunk) {
+      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles - first);
+      parallel_for_tasks(ceil_div(count, kPart), count * transform_work, [&](int64_t task, int worker) {
+        const int64_t place = task * kPart;
+        transform_input(p, g, prologue, x, first + place, smaller(kPart, count - place), place, zeros_of(worker), v);
+      });
+      parallel_for_tasks(g.groups, count * multiply_work, [&](int64_t group, int worker) {
+        run_group(p, g, epilogue, chunk, group, v, packed, y, m_of(worker));
+      });
+      if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
+    }
+  } else {
+    parallel_for_tasks(g.chunks, g.tiles * multiply_work, [&](int64_t chunk, int worker) {
+      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles - first);
+      float* v = worker_floats(scratch, worker);
+      transform_input(p, g, prologue, x, first, count, 0, zeros_of(worker), v);
+      for (int64_t group = 0; group < g.groups; ++group)
+        run_group(p, g, epilogue, chunk, group, v, packed, y, m_of(worker));
+      if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
+    });
+  }
+}
+
+// U = G g G^T in double, rounded once. `turned`: weights for backward-data, w rotated by 180 degrees, C and K exchanged;
+// C and K are those of the convolution computed. scale[k] multiplies output (turned: input) channel k of w.
+static void pack(int64_t C, int64_t K, const float* w, const float* scale, bool turned, float* packed) {
+  // Rows of G: [1, q, q^2] / N(q) for the finite points, then [0, 0, 1].
+  constexpr double a = 0.70710678118654752440, b = 1.41421356237309504880;
+  constexpr double G[6][3] = {{1, 0, 0},
+                              {-2.0 / 3, -2.0 / 3 * a, -1.0 / 3},
+                              {-2.0 / 3, 2.0 / 3 * a, -1.0 / 3},
+                              {1.0 / 6, b / 6, 1.0 / 3},
+                              {1.0 / 6, -b / 6, 1.0 / 3},
+                              {0, 0, 1}};
+  const int64_t depth = round_up(C, kDepth), panels = ceil_div(K, kNR);
+  const int64_t group = panels_of_group(panels);
+  constexpr int64_t kRows = 16;  // channels a task
+  parallel_for_tasks(panels * (depth / kRows), 36 * C * K * 4, [&](int64_t task, int) {
+    const int64_t panel = task / (depth / kRows), c0 = task % (depth / kRows) * kRows;
+    const int64_t first = panel / group * group, group_panels = smaller(group, panels - first);
+    const int64_t width = smaller(kNR, K - panel * kNR);
+    for (int64_t c = c0; c < c0 + kRows; ++c) {
+      float* to = packed + (kPoints * first + panel - first) * depth * kNR + c * kNR;
+      const int64_t f_step = group_panels * depth * kNR;
+      if (c >= C) {
+        for (int64_t f = 0; f < kPoints; ++f)
+          for (int64_t i = 0; i < kNR; ++i) to[f * f_step + i] = 0;
+        continue;
+      }
+      double g[9][kNR];
+      for (int64_t tap = 0; tap < 9; ++tap)
+        for (int64_t i = 0; i < kNR; ++i) {
+          const int64_t k = panel * kNR + i;
+          if (i >= width)
+            g[tap][i] = 0;
+          else if (turned)
+            g[tap][i] = scale ? static_cast<double>(w[((8 - tap) * K + k) * C + c]) * scale[c]
+                              : static_cast<double>(w[((8 - tap) * K + k) * C + c]);
+          else
+            g[tap][i] = scale ? static_cast<double>(w[(tap * C + c) * K + k]) * scale[k]
+                              : static_cast<double>(w[(tap * C + c) * K + k]);
+        }
+      double half[6][3][kNR];
+      for (int r = 0; r < 6; ++r)
+        for (int s = 0; s < 3; ++s)
+          for (int64_t i = 0; i < kNR; ++i) half[r][s][i] = G[r][0] * g[s][i] + G[r][1] * g[3 + s][i] + G[r][2] * g[6 + s][i];
+      for (int r = 0; r < 6; ++r)
+        for (int s = 0; s < 6; ++s)
+          for (int64_t i = 0; i < kNR; ++i)
+            to[(r * 6 + s) * f_step + i] =
+                static_cast<float>(G[s][0] * half[r][0][i] + G[s][1] * half[r][1][i] + G[s][2] * half[r][2][i]);
+    }
+  });
+}
+
+FASTCNN_INLINE bool fits(int64_t R, int64_t S, int64_t stride_h, int64_t stride_w, int64_t dilation_h, int64_t dilation_w) {
+  return R == 3 && S == 3 && stride_h == 1 && stride_w == 1 && dilation_h == 1 && dilation_w == 1;
+}
+
+// Worth it for one image: products and transforms (4.7 and 3.3 vector operations a product) against nine direct ones.
+FASTCNN_INLINE bool pays(int64_t C, int64_t K, int64_t P, int64_t Q) {
+  if (C < 16 || K < 16) return false;
+  const double tiles = static_cast<double>(ceil_div(P, kTile) * ceil_div(Q, kTile));
+  const double cost = 36 * tiles * (1 + 4.7 / static_cast<double>(K) + 3.3 / static_cast<double>(C));
+  return cost < 0.8 * 9 * static_cast<double>(P * Q);
+}
+
+}  // namespace winograd
+}  // namespace fastcnn::FASTCNN_ISA

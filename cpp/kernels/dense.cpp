@@ -1,0 +1,214 @@
+// Dense layers: y[N,K] = x[N,C] w[C,K] + b. The weights are the biggest arrays of VGG, so none of the passes keeps a packed
+// copy: each task packs blocks of w into its cache as it reads them, once, and uses them for all N rows.
+#include "kernels/gemm.hpp"
+#include "kernels/table.hpp"
+
+namespace fastcnn::FASTCNN_ISA {
+namespace {
+
+constexpr int64_t kDepthBlock = 256;         // reduction values a block: a packed panel fills half the L1 cache
+constexpr int64_t kColumns = 4 * kNR;        // columns a task
+constexpr int64_t kVectors = 8;              // of one row, when N = 1
+
+ScratchSize dense_scratch(const DenseShape&) { return {0, kColumns * kDepthBlock * 4}; }
+
+FASTCNN_INLINE void finish_row(const float* b, bool with_relu, int64_t count, float* y) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t n = smaller(kLanes, count - i);
+    vf v = load_upto(y + i, n);
+    if (b) v += load_upto(b + i, n);
+    store_upto(y + i, with_relu ? relu(v) : v, n);
+  }
+}
+
+// One row, the memory-bound case: the vectors of kVectors neighbouring columns stay in registers down all of w.
+void forward_row(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y) {
+  constexpr int64_t kWide = kVectors * kLanes;
+  constexpr int64_t kAhead = 8;  // rows prefetched: they lie too far apart for the hardware to see the stream
+  parallel_for_tasks(ceil_div(s.K, kWide), s.C * s.K * 2, [&](int64_t task, int) {
+    const int64_t k = task * kWide, width = smaller(kWide, s.K - k);
+    if (width == kWide) {
+      vf sums[kVectors];
+      FASTCNN_UNROLL for (int64_t i = 0; i < kVectors; ++i) sums[i] = vf{};
+      const float* row = w + k;
+      for (int64_t c = 0; c < s.C; ++c, row += s.K) {
+        const float* ahead = row + kAhead * s.K;
+        for (int64_t line = 0; line < kWide; line += 16) prefetch(ahead + line);
+        const vf xc = broadcast(x[c]);
+        FASTCNN_UNROLL for (int64_t i = 0; i < kVectors; ++i) sums[i] += xc * load(row + i * kLanes);
+      }
+      FASTCNN_UNROLL for (int64_t i = 0; i < kVectors; ++i) store(y + k + i * kLanes, sums[i]);
+    } else {
+      for (int64_t i = 0; i < width; i += kLanes) {
+        const int64_t n = smaller(kLanes, width - i);
+        vf sum{};
+        for (int64_t c = 0; c < s.C; ++c) sum += broadcast(x[c]) * load_upto(w + c * s.K + k + i, n);
+        store_upto(y + k + i, sum, n);
+      }
+    }
+    finish_row(b ? b + k : nullptr, with_relu, width, y + k);
+  });
+}
+
+// y[0..rows)[0..width) (+)= A * packed, where `first` starts the sums and later blocks continue them.
+FASTCNN_INLINE void multiply_block(int64_t rows, const float* a, int64_t a_stride, const float* packed, int64_t depth,
+                                   int64_t width, bool first, float* y, int64_t y_stride) {
+  for_tiles(rows, [&](int64_t m, int64_t count) {
+    with_rows(count, [&]<int MR>() {
+      for (int64_t j = 0; j < width; j += kNR) {
+        const int64_t columns = smaller(kNR, width - j);
+        Tile<MR> tile;
+        tile.zero();
+        float* at = y + m * y_stride + j;
+        if (!first) {
+          for (int i = 0; i < MR; ++i)
+            for (int64_t half = 0; half * kLanes < columns; ++half)
+              tile.c[i][half] = load_upto(at + i * y_stride + half * kLanes, smaller(kLanes, columns - half * kLanes));
+        }
+        RowsA<MR> rows_a;
+        FASTCNN_UNROLL for (int i = 0; i < MR; ++i) rows_a.row[i] = a + (m + i) * a_stride;
+        tile.multiply(rows_a, packed + j * kDepthBlock, kNR, depth);
+        if (columns == kNR) {
+          tile.store_to(at, y_stride);
+        } else {
+          FASTCNN_UNROLL for (int i = 0; i < MR; ++i)
+            FASTCNN_UNROLL for (int64_t half = 0; half < 2; ++half)
+              if (half * kLanes < columns)
+                store_upto(at + i * y_stride + half * kLanes, tile.c[i][half], smaller(kLanes, columns - half * kLanes));
+        }
+      }
+    });
+  });
+}
+
+// packed[panel][c][NR] = w[c0 + c][k + ...], zeros beyond K
+FASTCNN_INLINE void pack_columns(const float* w, int64_t K, int64_t depth, int64_t width, float* packed) {
+  for (int64_t c = 0; c < depth; ++c, w += K) {
+    for (int64_t line = 0; line < width; line += 16) prefetch(w + 8 * K + line);
+    for (int64_t j = 0; j < width; j += kNR) {
+      float* to = packed + j * kDepthBlock + c * kNR;
+      if (width - j >= kNR) {
+        store(to, load(w + j));
+        store(to + kLanes, load(w + j + kLanes));
+      } else {
+        for (int64_t i = 0; i < kNR; ++i) to[i] = i < width - j ? w[j + i] : 0.0f;
+      }
+    }
+  }
+}
+
+void dense_forward(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y,
+                   const Scratch& scratch) {
+  if (s.N == 1) return forward_row(s, x, w, b, with_relu, y);
+  parallel_for_tasks(ceil_div(s.K, kColumns), s.N * s.C * s.K, [&](int64_t task, int worker) {
+    float* packed = worker_floats(scratch, worker);
+    const int64_t k = task * kColumns, width = smaller(kColumns, s.K - k);
+    for (int64_t c = 0; c < s.C; c += kDepthBlock) {
+      const int64_t depth = smaller(kDepthBlock, s.C - c);
+      pack_columns(w + c * s.K + k, s.K, depth, width, packed);
+      multiply_block(s.N, x + c, s.C, packed, depth, width, c == 0, y + k, s.K);
+    }
+    for (int64_t n = 0; n < s.N; ++n) finish_row(b ? b + k : nullptr, with_relu, width, y + n * s.K + k);
+  });
+}
+
+// dx[N,C] (+)= dy[N,K] w^T: the packed block is w turned, packed[panel][k][NR] = w[c + ...][k0 + k].
+void dense_backward_data(const DenseShape& s, const float* dy, const float* w, bool accumulate, float* dx,
+                         const Scratch& scratch) {
+  parallel_for_tasks(ceil_div(s.C, kColumns), s.N * s.C * s.K + s.C * s.K * kMoved, [&](int64_t task, int worker) {
+    float* packed = worker_floats(scratch, worker);
+    const int64_t c = task * kColumns, width = smaller(kColumns, s.C - c);
+    for (int64_t k = 0; k < s.K; k += kDepthBlock) {
+      const int64_t depth = smaller(kDepthBlock, s.K - k);
+      for (int64_t j = 0; j < round_up(width, kNR); ++j) {
+        float* to = packed + j / kNR * kNR * kDepthBlock + j % kNR;
+        const float* from = w + (c + j) * s.K + k;
+        if (j < width)
+          for (int64_t i = 0; i < depth; ++i) to[i * kNR] = from[i];
+        else
+          for (int64_t i = 0; i < depth; ++i) to[i * kNR] = 0;
+      }
+      multiply_block(s.N, dy + k, s.K, packed, depth, width, k == 0 && !accumulate, dx + c, s.C);
+    }
+  });
+}
+
+// dw[C,K] (+)= x^T dy: a sum over the few rows of a batch, bound by writing dw.
+void dense_backward_weights(const DenseShape& s, const float* x, const float* dy, bool accumulate, float* dw,
+                            const Scratch&) {
+  constexpr int64_t kRows = 4 * kMR;
+  parallel_for_tasks(ceil_div(s.C, kRows), s.N * s.C * s.K + s.C * s.K * kMoved, [&](int64_t task, int) {
+    const int64_t c0 = task * kRows;
+    for_tiles(smaller(kRows, s.C - c0), [&](int64_t first, int64_t count) {
+      const int64_t c = c0 + first;
+      with_rows(count, [&]<int MR>() {
+        for (int64_t k = 0; k < s.K; k += kNR) {
+          const int64_t width = smaller(kNR, s.K - k);
+          float* at = dw + c * s.K + k;
+          Tile<MR> tile;
+          tile.zero();
+          if (width == kNR) {
+            if (accumulate) tile.load_from(at, s.K);
+            tile.multiply(StridedA{x + c, 1, s.C}, dy + k, s.K, s.N);
+            tile.store_to(at, s.K);
+          } else {
+            for (int64_t i = 0; i < MR; ++i)
+              for (int64_t j = 0; j < width; ++j) {
+                float sum = accumulate ? at[i * s.K + j] : 0.0f;
+                for (int64_t n = 0; n < s.N; ++n) sum += x[n * s.C + c + i] * dy[n * s.K + k + j];
+                at[i * s.K + j] = sum;
+              }
+          }
+        }
+      });
+    });
+  });
+}
+
+// Column sums: float sums of a fixed number of rows, merged in order in double.
+constexpr int64_t kSumRows = 512;
+
+ScratchSize bias_backward_scratch(const RowsShape& s) {
+  return {ceil_div(s.rows, kSumRows) * s.C * 4, 0};
+}
+void bias_backward(const RowsShape& s, const float* dy, bool accumulate, float* db, const Scratch& scratch) {
+  float* slots = shared_floats(scratch);
+  const int64_t blocks = ceil_div(s.rows, kSumRows);
+  parallel_for_tasks(blocks, s.rows * s.C * kMoved, [&](int64_t block, int) {
+    const int64_t first = block * kSumRows, last = smaller(s.rows, first + kSumRows);
+    float* slot = slots + block * s.C;
+    for (int64_t c = 0; c < s.C; c += 4 * kLanes) {
+      const int64_t n = s.C - c;
+      vf sums[4] = {};
+      if (n >= 4 * kLanes) {
+        for (int64_t row = first; row < last; ++row)
+          FASTCNN_UNROLL for (int64_t i = 0; i < 4; ++i) sums[i] += load(dy + row * s.C + c + i * kLanes);
+        FASTCNN_UNROLL for (int64_t i = 0; i < 4; ++i) store(slot + c + i * kLanes, sums[i]);
+      } else {
+        for (int64_t i = 0; i * kLanes < n; ++i) {
+          const int64_t left = smaller(kLanes, n - i * kLanes);
+          for (int64_t row = first; row < last; ++row) sums[i] += load_upto(dy + row * s.C + c + i * kLanes, left);
+          store_upto(slot + c + i * kLanes, sums[i], left);
+        }
+      }
+    }
+  });
+  for (int64_t c = 0; c < s.C; ++c) {
+    double sum = accumulate ? db[c] : 0.0;
+    for (int64_t block = 0; block < blocks; ++block) sum += slots[block * s.C + c];
+    db[c] = static_cast<float>(sum);
+  }
+}
+
+}  // namespace
+
+void fill_dense(Kernels& kernels) {
+  kernels.dense_scratch = dense_scratch;
+  kernels.dense_forward = dense_forward;
+  kernels.dense_backward_data = dense_backward_data;
+  kernels.dense_backward_weights = dense_backward_weights;
+  kernels.bias_backward_scratch = bias_backward_scratch;
+  kernels.bias_backward = bias_backward;
+}
+
+}  // namespace fastcnn::FASTCNN_ISA

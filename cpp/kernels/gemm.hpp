@@ -1,0 +1,102 @@
+// The one register-blocked micro-kernel: C[m][0..NR) += sum over k of A[m][k] * B[k][0..NR), m < MR.
+//
+// It serves 1x1 and k x k convolutions, dense layers, both gradients and the products of Winograd. Each element of C is one
+// chain of multiply-adds in ascending k, whatever MR and its place in a block: a result never depends on its position in
+// a batch. NR is two vectors: with 12 accumulators, 2 loads and 6 broadcasts feed 12 FMAs, which the ports can sustain.
+#pragma once
+#include "kernels/tasks.hpp"
+
+namespace fastcnn::FASTCNN_ISA {
+
+constexpr int64_t kNR = 2 * kLanes;
+#if FASTCNN_LANES == 16
+constexpr int kMR = 12;  // 24 accumulators of 32 registers
+#elif FASTCNN_LANES == 8
+constexpr int kMR = 6;  // 12 accumulators of 16 registers
+#elif defined(__aarch64__)
+constexpr int kMR = 8;  // 16 accumulators of 32 registers
+#else
+constexpr int kMR = 4;  // 8 accumulators of 16 registers; multiply and add need temporaries
+#endif
+
+// A by row pointers: pixels of an activation.
+template <int MR>
+struct RowsA {
+  const float* row[MR];
+  FASTCNN_INLINE float at(int i, int64_t k) const { return row[i][k]; }
+};
+
+// A by one pointer and constant strides: a packed block.
+template <int ROW, int STEP>
+struct BlockA {
+  const float* data;
+  FASTCNN_INLINE float at(int i, int64_t k) const { return data[i * ROW + k * STEP]; }
+};
+
+// A by one pointer and strides known at run time only.
+struct StridedA {
+  const float* data;
+  int64_t row_stride, step;
+  FASTCNN_INLINE float at(int i, int64_t k) const { return data[i * row_stride + k * step]; }
+};
+
+template <int MR>
+struct Tile {
+  vf c[MR][2];
+
+  FASTCNN_INLINE void zero() {
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) c[i][0] = c[i][1] = vf{};
+  }
+  // Continues sums kept in memory.
+  FASTCNN_INLINE void load_from(const float* y, int64_t row_stride) {
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+      c[i][0] = load(y + i * row_stride);
+      c[i][1] = load(y + i * row_stride + kLanes);
+    }
+  }
+  FASTCNN_INLINE void store_to(float* y, int64_t row_stride) const {
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+      store(y + i * row_stride, c[i][0]);
+      store(y + i * row_stride + kLanes, c[i][1]);
+    }
+  }
+  // b: K rows of NR floats, b_step apart.
+  template <class A>
+  FASTCNN_INLINE void multiply(const A& a, const float* b, int64_t b_step, int64_t K) {
+    for (int64_t k = 0; k < K; ++k, b += b_step) {
+      const vf b0 = load(b), b1 = load(b + kLanes);
+      FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+        const vf ai = broadcast(a.at(i, k));
+        c[i][0] += ai * b0;
+        c[i][1] += ai * b1;
+      }
+    }
+  }
+};
+
+// f.template operator()<m>() for a row count known at run time, 1 <= m <= kMR.
+template <int MR = kMR, class F>
+FASTCNN_INLINE void with_rows(int64_t m, const F& f) {
+  if constexpr (MR == 1) {
+    f.template operator()<1>();
+  } else {
+    if (m == MR)
+      f.template operator()<MR>();
+    else
+      with_rows<MR - 1>(m, f);
+  }
+}
+
+// Splits `rows` into ceil(rows / kMR) parts of nearly equal size (49 = 4 x 6 + 5 x 5): f(first, count).
+template <class F>
+FASTCNN_INLINE void for_tiles(int64_t rows, const F& f) {
+  const int64_t tiles = ceil_div(rows, kMR);
+  const int64_t small = tiles ? rows / tiles : 0, extra = rows - small * tiles;
+  for (int64_t t = 0, first = 0; t < tiles; ++t) {
+    const int64_t count = small + (t < extra);
+    f(first, count);
+    first += count;
+  }
+}
+
+}  // namespace fastcnn::FASTCNN_ISA

@@ -1,0 +1,348 @@
+// Batch normalisation over rows, per channel:
+//
+//   y = relu((x - mean) * inv_std * gamma + beta + residual),   inv_std = 1 / sqrt(variance + epsilon)
+//   g = dy where y > 0;   dbeta = sum g;   dgamma = sum g * (x - mean) * inv_std
+//   dx = a*g + b*(x - mean) + c,   a = gamma*inv_std,   b = -a*inv_std*dgamma/rows,   c = -a*dbeta/rows
+//
+// The variance is never taken as E[x^2] - E[x]^2. Rows form blocks that depend on the shape only: each block's sums go to a
+// slot of its own, and the slots are merged in order in double (Chan, Golub and LeVeque 1979).
+#include "kernels/channels.hpp"
+#include "kernels/table.hpp"
+#include "kernels/tasks.hpp"
+
+namespace fastcnn::FASTCNN_ISA {
+namespace {
+
+constexpr int64_t kChunk = 512;           // channels whose sums stay in the L1 cache
+constexpr int64_t kBlockFloats = 32768;   // 128 KB: the second pass over a block finds it in the L2 cache
+constexpr int64_t kFewestRows = 32;       // more channels: a slot stays small beside its block
+constexpr int64_t kMostRows = 512;        // fewer channels: sums stay short, hence accurate
+constexpr int64_t kMergeChannels = 16;    // one cache line of floats
+constexpr int64_t kSumCost = 16;          // multiply-adds that a value costs in a pass that also sums
+
+FASTCNN_INLINE int64_t block_rows(int64_t C) {
+  return larger(kFewestRows, smaller(kMostRows, kBlockFloats / larger(1, C)));
+}
+
+int64_t batchnorm_blocks(const RowsShape& shape) { return ceil_div(shape.rows, block_rows(shape.C)); }
+
+FASTCNN_INLINE void add_to(float* sum, vf a) { store(sum, load(sum) + a); }
+
+// f(first channel, count) for chunks of channels.
+template <class F>
+FASTCNN_INLINE void over_chunks(int64_t C, const F& f) {
+  for (int64_t c = 0; c < C; c += kChunk) f(c, smaller(kChunk, C - c));
+}
+
+// One block of rows, at most kChunk channels: mean, and squared deviations from it. The second pass also sums the plain
+// deviations, which corrects the rounded mean of the first.
+FASTCNN_INLINE void chunk_statistics(const float* x, int64_t rows, int64_t C, int64_t channels, float* mean, float* squares) {
+  float m[kChunk], sum[kChunk] = {}, square[kChunk] = {};
+  const vf count = broadcast(static_cast<float>(rows));
+  int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) {
+    const float* const a = x + row * C;
+    over_channels(channels, [=, &sum](int64_t c, int64_t n) FASTCNN_LAMBDA {
+      add_to(sum + c, (load_upto(a + c, n) + load_upto(a + C + c, n)) +
+                          (load_upto(a + 2 * C + c, n) + load_upto(a + 3 * C + c, n)));
+    });
+  }
+  for (; row < rows; ++row) {
+    const float* const a = x + row * C;
+    over_channels(channels, [=, &sum](int64_t c, int64_t n) FASTCNN_LAMBDA { add_to(sum + c, load_upto(a + c, n)); });
+  }
+  over_channels(channels, [=, &m, &sum](int64_t c, int64_t) FASTCNN_LAMBDA {
+    store(m + c, load(sum + c) / count);
+    store(sum + c, vf{});
+  });
+  for (row = 0; row + 2 <= rows; row += 2) {
+    const float* const a = x + row * C;
+    over_channels(channels, [=, &m, &sum, &square](int64_t c, int64_t n) FASTCNN_LAMBDA {
+      const vf d0 = load_upto(a + c, n) - load(m + c), d1 = load_upto(a + C + c, n) - load(m + c);
+      add_to(sum + c, d0 + d1);
+      add_to(square + c, d0 * d0 + d1 * d1);
+    });
+  }
+  for (; row < rows; ++row) {
+    const float* const a = x + row * C;
+    over_channels(channels, [=, &m, &sum, &square](int64_t c, int64_t n) FASTCNN_LAMBDA {
+      const vf d = load_upto(a + c, n) - load(m + c);
+      add_to(sum + c, d);
+      add_to(square + c, d * d);
+    });
+  }
+  over_channels(channels, [=, &m, &sum, &square](int64_t c, int64_t n) FASTCNN_LAMBDA {
+    const vf shift = load(sum + c) / count;
+    store_upto(mean + c, load(m + c) + shift, n);
+    store_upto(squares + c, load(square + c) - load(sum + c) * shift, n);
+  });
+}
+
+void batchnorm_statistics(const RowsShape& shape, const float* x, float* statistics, int64_t* counts) {
+  const int64_t C = shape.C, grain = block_rows(C);
+  parallel_for(shape.rows, grain, shape.rows * C * kSumCost, [=](int64_t begin, int64_t end) {
+    const int64_t block = begin / grain;
+    float* const mean = statistics + block * 2 * C;
+    over_chunks(C, [=](int64_t c, int64_t n) {
+      chunk_statistics(x + begin * C + c, end - begin, C, n, mean + c, mean + C + c);
+    });
+    counts[block] = end - begin;
+  });
+}
+
+FASTCNN_INLINE double inverse_deviation(double variance, double epsilon) { return 1.0 / __builtin_sqrt(variance + epsilon); }
+
+// Slots that a convolution left empty have count 0. shape.rows is not read: the counts tell.
+void batchnorm_merge(const RowsShape& shape, int64_t blocks, const float* statistics, const int64_t* counts,
+                     double epsilon, double momentum, float* mean, float* inv_std, float* moving_mean,
+                     float* moving_variance) {
+  const int64_t C = shape.C;
+  parallel_for(C, kMergeChannels, blocks * C * kSumCost, [=](int64_t begin, int64_t end) {
+    const int64_t n = end - begin;
+    double m[kMergeChannels] = {}, square[kMergeChannels] = {};
+    int64_t total = 0;
+    for (int64_t block = 0; block < blocks; ++block) {
+      if (counts[block] == 0) continue;
+      const float* const slot = statistics + block * 2 * C + begin;
+      const double before = static_cast<double>(total);
+      total += counts[block];
+      const double share = static_cast<double>(counts[block]) / static_cast<double>(total), weight = before * share;
+      for (int64_t c = 0; c < n; ++c) {
+        const double d = static_cast<double>(slot[c]) - m[c];
+        m[c] += d * share;
+        square[c] += static_cast<double>(slot[C + c]) + d * d * weight;
+      }
+    }
+    for (int64_t c = 0; c < n; ++c) {
+      const double variance = (square[c] < 0 ? 0 : square[c]) / static_cast<double>(total);  // NaN stays
+      mean[begin + c] = static_cast<float>(m[c]);
+      inv_std[begin + c] = static_cast<float>(inverse_deviation(variance, epsilon));
+      if (moving_mean)
+        moving_mean[begin + c] = static_cast<float>(momentum * static_cast<double>(moving_mean[begin + c]) +
+                                                    (1 - momentum) * m[c]);
+      if (moving_variance)
+        moving_variance[begin + c] = static_cast<float>(momentum * static_cast<double>(moving_variance[begin + c]) +
+                                                        (1 - momentum) * variance);
+    }
+  });
+}
+
+// y = relu((x - mean) * scale + shift + residual) for rows of `channels` out of C.
+template <bool kResidual, bool kRelu>
+FASTCNN_INLINE void normalise_rows(int64_t rows, int64_t C, int64_t channels, const float* x, const float* mean,
+                                   const float* scale, const float* shift, const float* residual, float* y) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t at = row * C;
+    over_channels(channels, [=](int64_t c, int64_t n) FASTCNN_LAMBDA {
+      vf a = (load_upto(x + at + c, n) - load_upto(mean + c, n)) * load_upto(scale + c, n) + load_upto(shift + c, n);
+      if (kResidual) a += load_upto(residual + at + c, n);
+      store_upto(y + at + c, kRelu ? relu(a) : a, n);
+    });
+  }
+}
+
+void normalise(int64_t rows, int64_t C, int64_t channels, const float* x, const float* mean, const float* scale,
+               const float* shift, const float* residual, bool relu, float* y) {
+  if (residual && relu)
+    normalise_rows<true, true>(rows, C, channels, x, mean, scale, shift, residual, y);
+  else if (residual)
+    normalise_rows<true, false>(rows, C, channels, x, mean, scale, shift, residual, y);
+  else if (relu)
+    normalise_rows<false, true>(rows, C, channels, x, mean, scale, shift, residual, y);
+  else
+    normalise_rows<false, false>(rows, C, channels, x, mean, scale, shift, residual, y);
+}
+
+void batchnorm_forward(const RowsShape& shape, const float* x, const float* mean, const float* inv_std,
+                       const float* gamma, const float* beta, const float* residual, bool relu, float* y) {
+  const int64_t C = shape.C, grain = block_rows(C);
+  parallel_for(shape.rows, grain, shape.rows * C * kMoved, [=](int64_t begin, int64_t end) {
+    over_chunks(C, [=](int64_t first, int64_t channels) {
+      float scale[kChunk], shift[kChunk];
+      for (int64_t c = 0; c < channels; ++c) {
+        scale[c] = gamma ? gamma[first + c] * inv_std[first + c] : inv_std[first + c];
+        shift[c] = beta ? beta[first + c] : 0.0f;
+      }
+      const int64_t at = begin * C + first;
+      normalise(end - begin, C, channels, x + at, mean + first, scale, shift, residual ? residual + at : nullptr, relu,
+                y + at);
+    });
+  });
+}
+
+void batchnorm_inference(const RowsShape& shape, const float* x, const float* moving_mean, const float* moving_variance,
+                         double epsilon, const float* gamma, const float* beta, const float* residual, bool relu,
+                         float* y, const Scratch& scratch) {
+  const int64_t C = shape.C, grain = block_rows(C);
+  float* const scale = shared_floats(scratch);
+  float* const shift = scale + C;
+  for (int64_t c = 0; c < C; ++c) {
+    const double inverse = inverse_deviation(static_cast<double>(moving_variance[c]), epsilon);
+    scale[c] = static_cast<float>(gamma ? static_cast<double>(gamma[c]) * inverse : inverse);
+    shift[c] = beta ? beta[c] : 0.0f;
+  }
+  parallel_for(shape.rows, grain, shape.rows * C * kMoved, [=](int64_t begin, int64_t end) {
+    const int64_t at = begin * C;
+    normalise(end - begin, C, C, x + at, moving_mean, scale, shift, residual ? residual + at : nullptr, relu, y + at);
+  });
+}
+
+// The gradient where y > 0; at a NaN it passes too, so that nothing hides (as in relu_backward).
+template <bool kMask>
+FASTCNN_INLINE vf masked(const float* dy, const float* y, int64_t at, int64_t n) {
+  const vf g = load_upto(dy + at, n);
+  if constexpr (kMask) return select(load_upto(y + at, n) <= vf{}, vf{}, g);
+  return g;
+}
+
+enum class Residual { none, write, accumulate };
+
+// Sums of g and of g * (x - mean) over one block of rows, at most kChunk channels; writes dresidual on the way.
+template <bool kMask, Residual kResidual>
+FASTCNN_INLINE void chunk_gradients(int64_t rows, int64_t C, int64_t channels, const float* x, const float* y,
+                                    const float* dy, const float* mean, float* dresidual, float* sum_g, float* sum_gx) {
+  float sum[kChunk] = {}, product[kChunk] = {};
+  const auto gradient = [=](int64_t at, int64_t n) FASTCNN_LAMBDA {
+    const vf g = masked<kMask>(dy, y, at, n);
+    if (kResidual == Residual::write) store_upto(dresidual + at, g, n);
+    if (kResidual == Residual::accumulate) store_upto(dresidual + at, load_upto(dresidual + at, n) + g, n);
+    return g;
+  };
+  int64_t row = 0;
+  for (; row + 2 <= rows; row += 2)
+    over_channels(channels, [=, &sum, &product](int64_t c, int64_t n) FASTCNN_LAMBDA {
+      const int64_t at = row * C + c;
+      const vf m = load_upto(mean + c, n), g0 = gradient(at, n), g1 = gradient(at + C, n);
+      add_to(sum + c, g0 + g1);
+      add_to(product + c, g0 * (load_upto(x + at, n) - m) + g1 * (load_upto(x + at + C, n) - m));
+    });
+  for (; row < rows; ++row)
+    over_channels(channels, [=, &sum, &product](int64_t c, int64_t n) FASTCNN_LAMBDA {
+      const int64_t at = row * C + c;
+      const vf g = gradient(at, n);
+      add_to(sum + c, g);
+      add_to(product + c, g * (load_upto(x + at, n) - load_upto(mean + c, n)));
+    });
+  over_channels(channels, [=, &sum, &product](int64_t c, int64_t n) FASTCNN_LAMBDA {
+    store_upto(sum_g + c, load(sum + c), n);
+    store_upto(sum_gx + c, load(product + c), n);
+  });
+}
+
+template <bool kMask, Residual kResidual>
+void reduce_gradients(const RowsShape& shape, const float* x, const float* y, const float* dy, const float* mean,
+                      float* dresidual, float* slots) {
+  const int64_t C = shape.C, grain = block_rows(C);
+  parallel_for(shape.rows, grain, shape.rows * C * kSumCost, [=](int64_t begin, int64_t end) {
+    float* const slot = slots + begin / grain * 2 * C;
+    over_chunks(C, [=](int64_t c, int64_t n) {
+      const int64_t at = begin * C + c;
+      chunk_gradients<kMask, kResidual>(end - begin, C, n, x + at, kMask ? y + at : nullptr, dy + at, mean + c,
+                                        kResidual == Residual::none ? nullptr : dresidual + at, slot + c, slot + C + c);
+    });
+  });
+}
+
+// dx (+)= a*g + b*(x - mean) + c, or a*g when the statistics are constants.
+template <bool kMask, bool kFrozen, bool kAccumulate>
+void apply_gradients(const RowsShape& shape, const float* x, const float* y, const float* dy, const float* mean,
+                     const float* a, const float* b, const float* c, float* dx) {
+  const int64_t C = shape.C;
+  parallel_for(shape.rows, block_rows(C), shape.rows * C * kMoved, [=](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      over_channels(C, [=](int64_t channel, int64_t n) FASTCNN_LAMBDA {
+        const int64_t at = row * C + channel;
+        const vf g = masked<kMask>(dy, y, at, n);
+        vf d = load_upto(a + channel, n) * g;
+        if (!kFrozen)
+          d += load_upto(b + channel, n) * (load_upto(x + at, n) - load_upto(mean + channel, n)) + load_upto(c + channel, n);
+        if (kAccumulate) d += load_upto(dx + at, n);
+        store_upto(dx + at, d, n);
+      });
+  });
+}
+
+// Calls f(constant) with the constant true or false, as a type.
+template <bool kValue>
+struct Constant {
+  static constexpr bool value = kValue;
+};
+template <class F>
+FASTCNN_INLINE void with_constant(bool value, const F& f) {
+  if (value)
+    f(Constant<true>{});
+  else
+    f(Constant<false>{});
+}
+
+ScratchSize batchnorm_backward_scratch(const RowsShape& shape) {
+  return {(batchnorm_blocks(shape) * 2 + 3) * shape.C * 4, 0};
+}
+
+void batchnorm_backward(const RowsShape& shape, const float* x, const float* y, const float* dy, const float* mean,
+                        const float* inv_std, const float* gamma, bool frozen, bool accumulate, float* dx,
+                        bool accumulate_residual, float* dresidual, float* dgamma, float* dbeta, const Scratch& scratch) {
+  const int64_t C = shape.C, blocks = batchnorm_blocks(shape);
+  float* const slots = shared_floats(scratch);
+  float* const a = slots + blocks * 2 * C;
+  float* const b = a + C;
+  float* const c = b + C;
+
+  const bool sums = dgamma || dbeta || (dx && !frozen);
+  if (sums || dresidual)
+    with_constant(y != nullptr, [=](auto mask) {
+      if (!dresidual)
+        reduce_gradients<mask.value, Residual::none>(shape, x, y, dy, mean, nullptr, slots);
+      else if (accumulate_residual)
+        reduce_gradients<mask.value, Residual::accumulate>(shape, x, y, dy, mean, dresidual, slots);
+      else
+        reduce_gradients<mask.value, Residual::write>(shape, x, y, dy, mean, dresidual, slots);
+    });
+  parallel_for(C, kMergeChannels, (sums ? blocks : 1) * C * kSumCost, [=](int64_t begin, int64_t end) {
+    const int64_t n = end - begin;
+    double sum[kMergeChannels] = {}, product[kMergeChannels] = {};
+    for (int64_t block = 0; sums && block < blocks; ++block) {
+      const float* const slot = slots + block * 2 * C + begin;
+      for (int64_t i = 0; i < n; ++i) {
+        sum[i] += static_cast<double>(slot[i]);
+        product[i] += static_cast<double>(slot[C + i]);
+      }
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const double inverse = static_cast<double>(inv_std[begin + i]), rows = static_cast<double>(shape.rows);
+      const double scale = gamma ? static_cast<double>(gamma[begin + i]) * inverse : inverse;
+      product[i] *= inverse;
+      if (dgamma) dgamma[begin + i] = static_cast<float>(product[i]);
+      if (dbeta) dbeta[begin + i] = static_cast<float>(sum[i]);
+      a[begin + i] = static_cast<float>(scale);
+      b[begin + i] = static_cast<float>(-scale * inverse * product[i] / rows);
+      c[begin + i] = static_cast<float>(-scale * sum[i] / rows);
+    }
+  });
+  if (!dx) return;
+  if (dresidual && !accumulate_residual) {  // it holds g already
+    dy = dresidual;
+    y = nullptr;
+  }
+  with_constant(y != nullptr, [=](auto mask) {
+    with_constant(frozen, [=](auto constant_statistics) {
+      with_constant(accumulate, [=](auto add) {
+        apply_gradients<mask.value, constant_statistics.value, add.value>(shape, x, y, dy, mean, a, b, c, dx);
+      });
+    });
+  });
+}
+
+}  // namespace
+
+void fill_norm(Kernels& kernels) {
+  kernels.batchnorm_blocks = batchnorm_blocks;
+  kernels.batchnorm_statistics = batchnorm_statistics;
+  kernels.batchnorm_merge = batchnorm_merge;
+  kernels.batchnorm_forward = batchnorm_forward;
+  kernels.batchnorm_inference = batchnorm_inference;
+  kernels.batchnorm_backward_scratch = batchnorm_backward_scratch;
+  kernels.batchnorm_backward = batchnorm_backward;
+}
+
+}  // namespace fastcnn::FASTCNN_ISA

@@ -1,0 +1,8 @@
+"""VGG16 at the path where Keras scripts look for it."""
+
+from __future__ import annotations
+
+from fastcnn.applications.imagenet_utils import preprocess_input
+from fastcnn.applications.vgg import VGG16
+
+__all__ = ["VGG16", "preprocess_input"]

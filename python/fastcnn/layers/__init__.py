@@ -1,0 +1,60 @@
+"""Keras' layers."""
+
+from __future__ import annotations
+
+from fastcnn.layers.base import Layer
+from fastcnn.layers.conv import Conv2D
+from fastcnn.layers.dense import Dense
+from fastcnn.layers.norm import BatchNormalization
+from fastcnn.layers.pointwise import Activation, Add, ReLU, Rescaling, Softmax
+from fastcnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, MaxPooling2D
+from fastcnn.layers.shape import Flatten, Input, InputLayer, ZeroPadding2D
+
+# Keras' second names
+AvgPool2D = AveragePooling2D
+Convolution2D = Conv2D
+GlobalAvgPool2D = GlobalAveragePooling2D
+MaxPool2D = MaxPooling2D
+
+CLASSES: dict[str, type[Layer]] = {
+    cls.__name__: cls
+    for cls in (
+        Activation,
+        Add,
+        AveragePooling2D,
+        BatchNormalization,
+        Conv2D,
+        Dense,
+        Flatten,
+        GlobalAveragePooling2D,
+        InputLayer,
+        MaxPooling2D,
+        ReLU,
+        Rescaling,
+        Softmax,
+        ZeroPadding2D,
+    )
+}
+
+__all__ = [
+    "Activation",
+    "Add",
+    "AveragePooling2D",
+    "AvgPool2D",
+    "BatchNormalization",
+    "Conv2D",
+    "Convolution2D",
+    "Dense",
+    "Flatten",
+    "GlobalAveragePooling2D",
+    "GlobalAvgPool2D",
+    "Input",
+    "InputLayer",
+    "Layer",
+    "MaxPool2D",
+    "MaxPooling2D",
+    "ReLU",
+    "Rescaling",
+    "Softmax",
+    "ZeroPadding2D",
+]

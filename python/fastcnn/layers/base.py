@@ -1,0 +1,349 @@
+"""Step, what a program runs; Layer, the Keras face of steps that have names, weights and a place in a model."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastcnn import initializers
+from fastcnn.graph import Node, Shape
+from fastcnn.initializers import Initializer
+from fastcnn.liveness import CacheSpec
+from fastcnn.parameters import Parameter
+
+if TYPE_CHECKING:
+    from fastcnn.program import Emitter
+
+Array = NDArray[np.float32]
+Pair = tuple[int, int]
+Padding = tuple[Pair, Pair]  # ((top, bottom), (left, right)) in pixels
+InitializerLike = str | Mapping[str, Any] | Initializer
+
+
+@dataclass(frozen=True)
+class Slots:
+    """One step's arrays, bound once per batch size, all with a leading batch axis.
+
+    `dy` is None for a step without backward run and may be overwritten by it; `dxs[i]` is None where nobody needs the
+    gradient, and may be `dy` itself for one of the inputs named by `passes_gradient_to`. `accumulate[i]` says that `dxs[i]`
+    is added to; gradients are written in the order of `xs`.
+    """
+
+    xs: tuple[Array, ...]
+    y: Array
+    dy: Array | None
+    dxs: tuple[Array | None, ...]
+    accumulate: tuple[bool, ...]
+    cache: dict[str, NDArray[Any]]
+
+    @property
+    def gradient(self) -> Array:
+        """`dy` of a step that has one."""
+        assert self.dy is not None
+        return self.dy
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a step knows before its arrays exist: batch size, sample shapes, and whether it has a backward run."""
+
+    batch: int
+    xs: tuple[Shape, ...]
+    y: Shape
+    backward: bool
+
+
+class Step:
+    """One or more operations with one output; appends them to a program once per batch size."""
+
+    name: str = ""
+    saves: ClassVar[str] = ""  # which of "x" and "y" the backward run reads
+    inplace: ClassVar[bool] = False  # y may take the memory of the first input
+    view: bool = False  # y is the first input in another shape
+    passes_gradient: ClassVar[bool] = False  # dx of the first input may be the same memory as dy
+    nonnegative: bool = False  # y is the output of a ReLU
+
+    def keeps_x(self, index: int) -> bool:
+        """Return whether the backward run reads input `index`."""
+        return "x" in self.saves
+
+    def keeps_y(self) -> bool:
+        """Return whether the backward run reads the output."""
+        return "y" in self.saves
+
+    def overwrites(self) -> tuple[int, ...]:
+        """Return the numbers of the inputs whose memory y may take when nobody reads them later."""
+        return (0,) if self.inplace else ()
+
+    def passes_gradient_to(self) -> tuple[int, ...]:
+        """Return the numbers of the inputs whose dx may be the same memory as dy."""
+        return (0,) if self.passes_gradient else ()
+
+    def trained(self) -> tuple[Parameter, ...]:
+        """Return the parameters whose gradients the backward run makes."""
+        return ()
+
+    def cache(self, bounds: Bounds, p: Emitter) -> dict[str, CacheSpec]:
+        """Return the arrays that the step needs besides its inputs, output and gradients."""
+        return {}
+
+    def emit_forward(self, s: Slots, p: Emitter) -> None:
+        """Append the operations that make y."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward step")
+
+    def emit_backward(self, s: Slots, p: Emitter) -> None:
+        """Append the operations that make dxs and the gradients of the parameters."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward step")
+
+
+class LayerOptions(TypedDict, total=False):
+    """Arguments of every layer; `input_shape` is that of one sample, for the first layer of a Sequential."""
+
+    name: str | None
+    trainable: bool
+    input_shape: Sequence[int] | None
+
+
+class Layer(Step):
+    """A part of a model, called with symbolic tensors: `y = layer(x)`.
+
+    A subclass keeps each constructor argument under its own name, or lists it in `only_defaults`.
+    """
+
+    only_defaults: ClassVar[tuple[str, ...]] = ()  # Keras' arguments that fastcnn has no code for
+
+    def __init__(self, **options: Unpack[LayerOptions]) -> None:
+        unknown = set(options) - set(LayerOptions.__annotations__)
+        if unknown:
+            raise TypeError(f"{type(self).__name__}: unknown argument {sorted(unknown)[0]!r}")
+        self.name = options.get("name") or automatic_name(type(self).__name__)
+        if "/" in self.name:
+            raise ValueError(f"{type(self).__name__}: name must not contain '/', got {self.name!r}")
+        self.trainable = options.get("trainable", True)
+        given = options.get("input_shape")
+        self.given_input_shape = None if given is None else tuple(int(size) for size in given)
+        self._parameters: dict[str, Parameter] = {}
+        self._nodes: list[Node[Layer]] = []
+
+    # -- what a subclass writes ----------------------------------------------------------------------------------------
+
+    def build(self, *shapes: Shape) -> Shape:
+        """Make the weights for inputs of these sample shapes, return the output's; raises ValueError if none fits."""
+        raise NotImplementedError
+
+    def lower(self, trainable: bool, inference: bool) -> tuple[Step, ...]:
+        """Return the chain of steps that a program runs for the layer; empty for one that changes nothing.
+
+        `trainable` says whether the weights are being trained, `inference` that statistics must not change.
+        """
+        return (self,)
+
+    # -- weights -------------------------------------------------------------------------------------------------------
+
+    def add_weight(
+        self, name: str, shape: Shape, initializer: InitializerLike, trainable: bool = True
+    ) -> Parameter:
+        """Return the parameter of that name, made at the first call; raises ValueError if its shape is another now."""
+        parameter = self._parameters.get(name)
+        if parameter is None:
+            path = f"{self.name}/{name}"
+            parameter = Parameter(name, path, shape, initializers.get(initializer), trainable)
+            self._parameters[name] = parameter
+        elif parameter.shape != shape:
+            raise ValueError(
+                f"{self.name}: {name} is {list(parameter.shape)} from the first call, this input needs {list(shape)}"
+            )
+        return parameter
+
+    @property
+    def weights(self) -> list[Parameter]:
+        """All parameters, in the order of `get_weights`."""
+        return list(self._parameters.values())
+
+    @property
+    def trainable_weights(self) -> list[Parameter]:
+        """The parameters that training changes; none for a layer with `trainable=False`."""
+        return [parameter for parameter in self.weights if self.trainable and parameter.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Parameter]:
+        """The other parameters: frozen weights and moving statistics."""
+        return [parameter for parameter in self.weights if not (self.trainable and parameter.trainable)]
+
+    def get_weights(self) -> list[Array]:
+        """Return copies of all weights."""
+        return [parameter.numpy() for parameter in self.weights]
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Overwrite all weights with arrays of the same shapes, or none of them if one does not fit (ValueError)."""
+        parameters = self.weights
+        arrays = [np.asarray(weight) for weight in weights]
+        if len(arrays) != len(parameters):
+            raise ValueError(
+                f"set_weights: {self.name} has {len(parameters)} weights but {len(arrays)} arrays were given"
+            )
+        for parameter, array in zip(parameters, arrays, strict=True):
+            if array.shape != parameter.shape:
+                raise ValueError(
+                    f"set_weights: {parameter.path} is {list(parameter.shape)} but was given {list(array.shape)}"
+                )
+        for parameter, array in zip(parameters, arrays, strict=True):
+            parameter.assign(array)
+
+    def count_params(self) -> int:
+        """Return the number of elements of all weights."""
+        return sum(parameter.size for parameter in self.weights)
+
+    # -- place in a graph ----------------------------------------------------------------------------------------------
+
+    def __call__(
+        self, x: Node[Layer] | Sequence[Node[Layer]], training: bool | None = None
+    ) -> Node[Layer]:
+        """Return the output for symbolic inputs; with `training=False` batch normalisation stays in inference mode."""
+        if training:
+            raise ValueError(f"{self.name}: training=True cannot be fixed in a graph; fit trains, predict does not")
+        nodes = (x,) if isinstance(x, Node) else tuple(x)
+        for node in nodes:
+            if not isinstance(node, Node):
+                raise TypeError(
+                    f"{self.name}: called with {type(node).__name__}, expected the output of another layer or of "
+                    "Input(shape); arrays go to predict"
+                )
+        shape = self.build(*(node.sample_shape for node in nodes))
+        node = Node(self, nodes, shape, inference=training is False)
+        self._nodes.append(node)
+        return node
+
+    @property
+    def output(self) -> Node[Layer]:
+        """Output of the only call; raises AttributeError for a layer called never or several times."""
+        if len(self._nodes) != 1:
+            raise AttributeError(f"{self.name} has been called {len(self._nodes)} times, so it has no single output")
+        return self._nodes[0]
+
+    @property
+    def input(self) -> Node[Layer] | list[Node[Layer]]:
+        """Input of the only call, a list if there are several; raises AttributeError as `output` does."""
+        inputs = self.output.inputs or (self.output,)
+        return inputs[0] if len(inputs) == 1 else list(inputs)
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """(None, ...) with the sample shape of `output`."""
+        return self.output.shape
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...] | list[tuple[int | None, ...]]:
+        """(None, ...) with the sample shape of `input`, a list if there are several."""
+        given = self.input
+        return given.shape if isinstance(given, Node) else [node.shape for node in given]
+
+    # -- configuration -------------------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments in JSON's types, enough for `from_config`."""
+        config: dict[str, Any] = {"name": self.name, "trainable": self.trainable}
+        for argument in self._arguments():
+            value = getattr(self, argument)
+            config[argument] = initializers.serialize(value) if isinstance(value, Initializer) else value
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build from what `get_config` returned."""
+        return cls(**config)
+
+    @classmethod
+    def _arguments(cls) -> Iterator[str]:
+        for name, parameter in inspect.signature(cls.__init__).parameters.items():
+            keyword = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            if keyword and name != "self" and name not in cls.only_defaults:
+                yield name
+
+    def _refuse(self, **arguments: tuple[Any, Any]) -> None:
+        """Raise ValueError for the first argument, given as (value, only supported value), that differs."""
+        for argument, (value, only) in arguments.items():
+            if value != only:
+                raise ValueError(
+                    f"{type(self).__name__}: {argument} is not supported yet and must be {only!r}, got {value!r}"
+                )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+_names: dict[str, int] = {}
+_names_lock = threading.Lock()
+
+
+def automatic_name(class_name: str) -> str:
+    """Return Keras' name for the next layer of a class: conv2d, conv2d_1, conv2d_2..."""
+    stem = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", class_name).lower()
+    with _names_lock:
+        number = _names[stem] = _names.get(stem, -1) + 1
+    return f"{stem}_{number}" if number else stem
+
+
+def one_input(layer: Layer, shapes: Sequence[Shape], rank: int | None = None, letters: str = "") -> Shape:
+    """Return the only input's shape; raise ValueError for several inputs or another rank."""
+    if len(shapes) != 1:
+        raise ValueError(f"{layer.name}: takes one input, got {len(shapes)}")
+    if rank is not None and len(shapes[0]) != rank:
+        raise ValueError(f"{layer.name}: takes samples of shape {letters}, got {list(shapes[0])}")
+    return shapes[0]
+
+
+def pair(owner: str, argument: str, value: int | Sequence[int], least: int = 1) -> Pair:
+    """Return (rows, columns) for an integer or two; raises ValueError for anything else and below `least`."""
+    values = (value, value) if isinstance(value, int | np.integer) else tuple(value)
+    if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, int | np.integer) or v < least for v in values):
+        raise ValueError(f"{owner}: {argument} must be one or two integers of at least {least}, got {value!r}")
+    return int(values[0]), int(values[1])
+
+
+def padding_mode(owner: str, padding: str) -> str:
+    """Return "same" or "valid", in small letters as Keras has it."""
+    if not isinstance(padding, str) or padding.lower() not in ("same", "valid"):
+        raise ValueError(f"{owner}: padding must be 'same' or 'valid', got {padding!r}")
+    return padding.lower()
+
+
+def channels_last(owner: str, data_format: str | None) -> str:
+    """Return "channels_last"; raises ValueError for another order of axes."""
+    if data_format not in (None, "channels_last"):
+        raise ValueError(f"{owner}: data_format must be None or 'channels_last', got {data_format!r}")
+    return "channels_last"
+
+
+def window_padding(size: Pair, window: Pair, strides: Pair, padding: str) -> Padding:
+    """Return the rows and columns of padding: none for "valid"; for "same" total // 2 before and the rest after (Keras).
+
+    `window` is the extent in pixels, dilation included.
+    """
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    sides = []
+    for length, extent, stride in zip(size, window, strides, strict=True):
+        total = max(0, (-(-length // stride) - 1) * stride + extent - length)
+        sides.append((total // 2, total - total // 2))
+    return sides[0], sides[1]
+
+
+def window_positions(layer: Layer, shape: Shape, window: Pair, strides: Pair, padding: Padding) -> Pair:
+    """Return how often the window fits along rows and columns; raises ValueError if it does not fit at all."""
+    positions = []
+    for length, extent, stride, (before, after) in zip(shape, window, strides, padding, strict=False):
+        if length + before + after < extent:
+            raise ValueError(
+                f"{layer.name}: the window covers {list(window)} pixels but the padded input has only "
+                f"{[shape[0] + sum(padding[0]), shape[1] + sum(padding[1])]} (input {list(shape)})"
+            )
+        positions.append((length + before + after - extent) // stride + 1)
+    return positions[0], positions[1]
