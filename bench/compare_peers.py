@@ -1,12 +1,14 @@
-"""Times engines against each other: same weights, images and threads, each in its own process, called in turn in one run.
+"""Times engines against each other: same weights, images and threads, one process each, called in turn in one run.
 
 Engines are the `peers/*_peer.py`; each is given with the Python that has it, the models come from `peers/export.py`:
 
     python bench/compare_peers.py --models models --model resnet50 vgg16 --batch 1 8 --json results.jsonl \\
-        --peer fastcnn=python --peer onnxruntime=ort/bin/python --peer ncnn=ncnn/bin/python --peer torch:compile=torch/bin/python
+        --peer fastcnn=python --peer onnxruntime=ort/bin/python \\
+        --peer ncnn=ncnn/bin/python --peer torch:compile=torch/bin/python
 
-Outputs must agree before anything is timed; an engine that disagrees or fails gets FAIL and no number, and the exit status is 1.
-In each round every engine makes some untimed calls, then the timed ones; then a pause lets its spinning worker threads fall asleep.
+Outputs must agree before anything is timed; an engine that disagrees or fails gets FAIL and no number, and the exit
+status is 1. In each round every engine makes some untimed calls, then the timed ones; then a pause lets its spinning
+worker threads fall asleep.
 """
 
 from __future__ import annotations
@@ -28,13 +30,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
-from client import Peer, PeerError, disagreement  # noqa: E402
-from protocol import MODES, Workload  # noqa: E402
-from seeded import Array  # noqa: E402
+from client import Peer, PeerError, disagreement
+from protocol import MODES, Workload
+from seeded import Array
 
 OURS = "fastcnn"
 LOGITS_TOLERANCE = 1e-3  # of max |logit|
-LOSS_TOLERANCES = (1e-3, 2e-2)  # relative, before and after the first update: Adam turns noise of small gradients into whole steps
+# relative, before and after the first update: Adam turns the noise of small gradients into whole steps
+LOSS_TOLERANCES = (1e-3, 2e-2)
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,12 @@ class Result:
 
 
 def _command(*arguments: str) -> str:
+    environment = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=Path(__file__).parent, env={**os.environ, "LC_ALL": "C"})
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run(arguments, capture_output=True, text=True, cwd=Path(__file__).parent, env=environment)
+    except OSError:
         return ""
-    return done.stdout.strip()
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def machine() -> dict[str, Any]:
@@ -90,7 +94,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "load_average": os.getloadavg()[0],  # near 0 at the start, or the numbers are not worth keeping
         "commit": commit + ("-dirty" if commit and _command("git", "status", "--porcelain") else ""),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -100,8 +104,8 @@ def _wrong(values: Array, reference: Array, mode: str) -> tuple[float, str]:
     if mode == "train":
         pairs = [(values[i : i + 1], reference[i : i + 1], LOSS_TOLERANCES[i]) for i in range(len(LOSS_TOLERANCES))]
     errors = [(disagreement(got, expected), tolerance) for got, expected, tolerance in pairs]
-    excess = next((f"outputs differ by {error:.1e} > {tolerance:.0e}" for error, tolerance in errors if not error <= tolerance), "")
-    return max(error for error, _ in errors), excess
+    excess = [f"outputs differ by {error:.1e} > {tolerance:.0e}" for error, tolerance in errors if error > tolerance]
+    return max(error for error, _ in errors), "; ".join(excess)
 
 
 def _prepare(peers: Mapping[str, Peer], specs: Sequence[Spec], workload: Workload, reference: str) -> dict[str, Result]:
@@ -140,9 +144,10 @@ def _round(peer: Peer, result: Result, options: argparse.Namespace) -> None:
 def compare(specs: Sequence[Spec], workload: Workload, options: argparse.Namespace) -> list[Result]:
     """Runs one workload in all engines, in turn; returns a result for each, in the order given."""
     with contextlib.ExitStack() as stack:
-        peers = {
-            spec.label: stack.enter_context(Peer(spec.engine, spec.python, options.models, spec.environment)) for spec in specs
-        }
+        peers = {}
+        for spec in specs:
+            peer = Peer(spec.engine, spec.python, options.models, spec.environment)
+            peers[spec.label] = stack.enter_context(peer)
         results = _prepare(peers, specs, workload, options.reference)
         time.sleep(options.pause)
         for _ in range(options.rounds):
@@ -152,27 +157,32 @@ def compare(specs: Sequence[Spec], workload: Workload, options: argparse.Namespa
     return list(results.values())
 
 
+def _ours(results: Sequence[Result]) -> float | None:
+    return next((result.median for result in results if result.label == OURS and not result.failure), None)
+
+
 def table(workload: Workload, results: Sequence[Result]) -> str:
     """Returns the results as text, fastest median first; "ratio" is an engine's median over fastcnn's."""
-    ours = next((result.median for result in results if result.label == OURS and not result.failure), None)
+    ours = _ours(results)
     title = f"{workload.model} {workload.mode} batch {workload.batch} size {workload.size} threads {workload.threads}"
-    lines = [title, f"  {'engine':<22}{'median ms':>10}{'min ms':>10}{'p90 ms':>10}{'img/s':>9}{'ratio':>8}{'peak MiB':>10}{'differs':>10}"]
+    columns = ("median ms", "min ms", "p90 ms", "img/s", "ratio", "peak MiB", "differs")
+    lines = [title, f"  {'engine':<22}" + "".join(f"{column:>10}" for column in columns)]
     for result in sorted((r for r in results if not r.failure), key=lambda r: r.median):
         p90 = sorted(result.seconds)[int(0.9 * len(result.seconds))]
         ratio = f"{result.median / ours:.2f}" if ours else "-"
-        lines.append(
-            f"  {result.label:<22}{1e3 * result.median:>10.2f}{1e3 * min(result.seconds):>10.2f}{1e3 * p90:>10.2f}"
-            f"{workload.batch / result.median:>9.2f}{ratio:>8}{result.peak_rss_bytes / 2**20:>10.0f}{result.disagreement:>10.1e}"
-        )
+        times = "".join(f"{1e3 * seconds:>10.2f}" for seconds in (result.median, min(result.seconds), p90))
+        rest = f"{ratio:>10}{result.peak_rss_bytes / 2**20:>10.0f}{result.disagreement:>10.1e}"
+        lines.append(f"  {result.label:<22}{times}{workload.batch / result.median:>10.2f}{rest}")
     lines += [f"  {result.label:<22}{'FAIL':>10}  {result.failure}" for result in results if result.failure]
     return "\n".join(lines)
 
 
 def _record(path: Path, workload: Workload, results: Sequence[Result], about: Mapping[str, Any]) -> None:
-    ours = next((result.median for result in results if result.label == OURS and not result.failure), None)
+    ours = _ours(results)
     with path.open("a") as file:
         for result in results:
-            row = {"workload": asdict(replace(workload, variant=result.label.partition(":")[2])), **asdict(result), **about}
+            variant = result.label.partition(":")[2]
+            row = {"workload": asdict(replace(workload, variant=variant)), **asdict(result), **about}
             if not result.failure:
                 row["median"] = result.median
                 row["ratio"] = result.median / ours if ours else None
@@ -191,7 +201,13 @@ def _specs(options: argparse.Namespace) -> list[Spec]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", action="append", required=True, metavar="ENGINE[:VARIANT]=PYTHON", help="repeatable")
-    parser.add_argument("--env", action="append", default=[], metavar="ENGINE[:VARIANT]=NAME=VALUE", help="for that engine alone")
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="ENGINE[:VARIANT]=NAME=VALUE",
+        help="environment of that engine alone, for example LD_PRELOAD of an allocator (repeatable)",
+    )
     parser.add_argument("--models", type=Path, required=True, help="directory written by export.py")
     parser.add_argument("--model", nargs="+", required=True)
     parser.add_argument("--batch", type=int, nargs="+", default=[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -41,12 +42,12 @@ class Peer:
     def __enter__(self) -> Peer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it may have ended earlier
             self._process.stdin.close()  # the server's loop ends with its input
-        except BrokenPipeError:
-            pass  # it ended earlier
         try:
             self._process.wait(30)
         except subprocess.TimeoutExpired:
@@ -56,7 +57,8 @@ class Peer:
         self._process.stdout.close()
 
     def _ask(self, op: str, **arguments: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
             line = self._process.stdout.readline()
@@ -70,7 +72,7 @@ class Peer:
         return answer
 
     def load(self, workload: Workload, warmup: int = 3) -> dict[str, Any]:
-        """Makes the model ready and warms it up; returns engine (name and version), load_seconds, rss_bytes, peak_rss_bytes."""
+        """Makes the model ready and warms it up; returns engine (name, version), load_seconds and memory in bytes."""
         return self._ask("load", warmup=warmup, **asdict(workload))
 
     def run(self, repeats: int, warmup: int = 0) -> dict[str, Any]:
@@ -85,7 +87,8 @@ class Peer:
 
 
 def disagreement(values: Array, reference: Array) -> float:
-    """Returns max |values - reference| / max |reference|; infinity if shapes differ or a value is not finite."""
-    if values.shape != reference.shape or not (np.isfinite(values).all() and np.isfinite(reference).all()):
+    """Returns max |values - reference| / max |reference|; infinity where that means nothing."""
+    comparable = values.shape == reference.shape and reference.any()
+    if not (comparable and np.isfinite(values).all() and np.isfinite(reference).all()):
         return float("inf")
     return float(np.abs(values - reference).max() / np.abs(reference).max())

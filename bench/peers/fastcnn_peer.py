@@ -19,7 +19,9 @@ def build(name: str, size: int, classes: int) -> Any:
     applications = fastcnn.applications
     builders = {"resnet50": applications.ResNet50, "resnet18": applications.ResNet18, "vgg16": applications.VGG16}
     graph = {} if name == "vgg16" else {"variant": "torchvision"}  # VGG16 has one graph
-    return builders[name](weights=None, input_shape=(size, size, 3), classes=classes, classifier_activation=None, **graph)
+    return builders[name](
+        weights=None, input_shape=(size, size, 3), classes=classes, classifier_activation=None, **graph
+    )
 
 
 class FastcnnEngine:

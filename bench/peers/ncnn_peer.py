@@ -1,4 +1,7 @@
-"""ncnn in float32 with its default options; a batch is a loop over images, each CHW and made before the clock starts. Needs ncnn."""
+"""ncnn in float32 with its default options. Needs ncnn.
+
+A batch is a loop over images, each CHW and made before the clock starts.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ class NcnnEngine:
         _load(self._net.load_param(str(param)), param)
         _load(self._net.load_model(str(binary)), binary)
         x = np.ascontiguousarray(seeded_images(workload.batch, workload.size).transpose(0, 3, 1, 2))
-        self._images = [ncnn.Mat(image).clone() for image in x]  # a Mat does not keep its array alive, a clone owns its numbers
+        self._images = [
+            ncnn.Mat(image).clone() for image in x
+        ]  # a Mat does not keep its array alive, a clone owns its numbers
         self._logits = np.empty((workload.batch, CLASSES), np.float32)
 
     def step(self) -> None:

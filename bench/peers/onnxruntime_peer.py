@@ -1,9 +1,11 @@
-"""ONNX Runtime, CPU provider, all graph optimisations; input is NCHW, made before the clock starts. Needs onnxruntime."""
+"""ONNX Runtime, CPU provider, all graph optimisations. Needs onnxruntime.
+
+The input is NCHW, made before the clock starts.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnxruntime
@@ -30,7 +32,7 @@ class OnnxRuntimeEngine:
         self._logits = self._session.run(None, self._feed)[0]
 
     def outputs(self) -> Array:
-        return cast(Array, self._logits)
+        return self._logits
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One engine as a long-lived process: a JSON request per line on stdin, a JSON answer per line on stdout.
 
-    {"op": "load", "model": "resnet50", "batch": 1, "size": 224, "threads": 2, "mode": "infer", "variant": "", "warmup": 3}
+    {"op": "load", "model": "resnet50", "batch": 1, "size": 224, "threads": 2, "mode": "infer", "variant": ""}
         -> {"engine": "onnxruntime 1.32.0", "load_seconds": 0.4, "rss_bytes": ..., "peak_rss_bytes": ...}
     {"op": "run", "warmup": 1, "repeats": 3}
         -> {"seconds": [...], "checksum": ..., "rss_bytes": ..., "peak_rss_bytes": ...}
@@ -20,6 +20,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -34,7 +35,10 @@ LEARNING_RATE = {"resnet18": 1e-3, "resnet50": 1e-3, "vgg16": 1e-4}  # of Adam, 
 
 @dataclass(frozen=True)
 class Workload:
-    """What every engine of a comparison runs; `size` is rows and columns of an image, `variant` an engine's own way to run it."""
+    """What every engine of a comparison runs.
+
+    `size` is rows and columns of an image, `variant` an engine's own way to run it.
+    """
 
     model: str
     batch: int
@@ -61,7 +65,7 @@ class Engine(Protocol):
         """Runs the timed call: one inference of the batch, from array to array, or one training step."""
 
     def outputs(self) -> Array:
-        """Returns the last logits [N,classes]; after training steps the losses of the first two, which no later step changes."""
+        """Returns the last logits [N,classes]; in training the losses of the first two steps, whatever ran since."""
 
 
 class EngineFactory(Protocol):
@@ -122,7 +126,11 @@ class _Server:
 
 
 def _answer(server: _Server, request: dict[str, Any]) -> dict[str, Any]:
-    operations = {"load": server.load, "run": server.run, "outputs": server.outputs}
+    operations: dict[str, Callable[..., dict[str, Any]]] = {
+        "load": server.load,
+        "run": server.run,
+        "outputs": server.outputs,
+    }
     operation = request.pop("op", None)
     if operation not in operations:
         raise ValueError(f"op must be one of {sorted(operations)} or 'quit', got {operation!r}")

@@ -1,6 +1,7 @@
 """Weights and images as functions of a counter: every engine makes the same float32 numbers, so none has to be stored.
 
-Only integer arithmetic, one float64 multiplication and one addition lie between counter and value, so the bits depend on no library version.
+Only integer arithmetic, one float64 multiplication and one addition lie between counter and value, so the bits depend
+on no library version.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def _normal(name: str, shape: tuple[int, ...], seed: int, mean: float, deviation
 def seeded_weights(name: str, shape: tuple[int, ...], seed: int = 0) -> Array:
     """Returns the float32 values of one entry of a torchvision state_dict, in torch's layout.
 
-    Convolution kernels [K,C,R,S] have deviation sqrt(2/(C*R*S)) (He et al. 2015), dense ones [units,features] sqrt(1/features); gamma lies
-    around 1, beta and biases around 0, running_mean around 0 and running_var around 2, so that residual sums stay small in inference too.
-    Raises ValueError if the name says none of these.
+    Convolution kernels [K,C,R,S] have deviation sqrt(2/(C*R*S)) (He et al. 2015), dense ones [units,features]
+    sqrt(1/features); gamma lies around 1, beta, biases and running_mean around 0, running_var around 2, so that
+    residual sums stay small in inference too. Raises ValueError if the name says none of these.
     """
     last = name.rpartition(".")[2]
     if last == "weight" and len(shape) == 4:
@@ -58,12 +59,18 @@ def seeded_weights(name: str, shape: tuple[int, ...], seed: int = 0) -> Array:
         return _normal(name, shape, seed, 0.0, math.sqrt(1 / shape[1]))
     vectors = {"weight": (1.0, 0.1), "bias": (0.0, 0.05), "running_mean": (0.0, 0.1), "running_var": (2.0, 0.25)}
     if last not in vectors or len(shape) != 1:
-        raise ValueError(f"seeded_weights: name must end in one of {sorted(vectors)} and fit its shape, got {name!r} with {list(shape)}")
+        raise ValueError(
+            f"seeded_weights: name must end in one of {sorted(vectors)} and fit its shape, "
+            f"got {name!r} with shape {list(shape)}"
+        )
     return _normal(name, shape, seed, *vectors[last])
 
 
 def seeded_images(batch: int, size: int, seed: int = 0) -> Array:
-    """Returns images [batch,size,size,3] of mean 0 and deviation 1: a coarse field plus noise; a smaller batch is a prefix of a larger one."""
+    """Returns images [batch,size,size,3] of mean 0 and deviation 1, a coarse field plus noise.
+
+    A smaller batch is a prefix of a larger one.
+    """
     cell = np.arange(size) * _COARSE // size
     coarse = _normal("images.coarse", (batch, _COARSE, _COARSE, 3), seed, 0.0, 0.8)
     fine = _normal("images.fine", (batch, size, size, 3), seed, 0.0, 0.6)

@@ -1,7 +1,8 @@
 """VGG16, ResNet18 and ResNet50 in plain torch.nn: torchvision's graphs and state_dict names, weights from `seeded`.
 
 A seed of None leaves PyTorch's own initial values, for a caller that loads others.
-ResNets are the v1.5 graph: the stride of a bottleneck sits in its 3x3 convolution; no convolution has a bias; BatchNorm epsilon is 1e-5.
+ResNets are the v1.5 graph: the stride of a bottleneck sits in its 3x3 convolution; no convolution has a bias; BatchNorm
+epsilon is 1e-5.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class ResNet(nn.Module):
             layer = nn.Sequential()
             for i in range(count):
                 stride = 2 if stage > 0 and i == 0 else 1
+                convs: tuple[nn.Conv2d, ...]
                 if bottleneck:
                     convs = (_conv(channels, width, 1), _conv(width, width, 3, stride), _conv(width, 4 * width, 1))
                 else:
@@ -80,7 +82,8 @@ class ResNet(nn.Module):
 class VGG(nn.Module):
     """Maps images [N,3,size,size] to logits [N,num_classes].
 
-    The classifier reads the last feature map as it is: torchvision's AdaptiveAvgPool2d(7) before it does nothing at size 224.
+    The classifier reads the last feature map as it is: torchvision's AdaptiveAvgPool2d(7) before it does nothing at
+    size 224.
     """
 
     def __init__(self, blocks: tuple[tuple[int, int], ...], num_classes: int, size: int, dropout: float) -> None:
@@ -137,7 +140,7 @@ def vgg16(num_classes: int = 1000, *, size: int = 224, dropout: float = 0.5, see
 
 
 def build(name: str, size: int, num_classes: int = 1000, *, dropout: float = 0.0, seed: int | None = 0) -> ResNet | VGG:
-    """Returns the model of that name for images of `size` pixels; raises ValueError for another name than those in NAMES."""
+    """Returns the model of that name for images of `size` pixels; raises ValueError for a name not in NAMES."""
     if name == "resnet50":
         return resnet50(num_classes, seed=seed)
     if name == "resnet18":

@@ -19,7 +19,12 @@ _VGG_CHANNELS = 512  # of the map that the first dense layer reads
 
 # the position of a variable in Keras' get_weights()
 _POSITIONS = {
-    True: {"weight": 0, "bias": 1, "running_mean": 2, "running_var": 3},  # BatchNormalization: gamma, beta, moving_mean, moving_variance
+    True: {
+        "weight": 0,
+        "bias": 1,
+        "running_mean": 2,
+        "running_var": 3,
+    },  # BatchNormalization: gamma, beta, moving_mean, moving_variance
     False: {"weight": 0, "bias": 1},  # kernel, bias
 }
 
@@ -42,15 +47,21 @@ def _layer(module: str) -> tuple[str, bool]:
 
 
 def keras_location(name: str) -> tuple[str, int]:
-    """Returns (layer, position in its get_weights()) of a state_dict entry; raises ValueError or KeyError for a name without one."""
+    """Returns (layer, position in its get_weights()) of a state_dict entry.
+
+    Raises ValueError or KeyError for a name without one.
+    """
     module, _, variable = name.rpartition(".")
     layer, batchnorm = _layer(module)
     return layer, _POSITIONS[batchnorm][variable]
 
 
 def keras_layout(name: str, values: Array) -> Array:
-    """Returns the values of a state_dict entry in Keras' layout: OIHW to HWIO, dense transposed, the dense layer after a flatten from
-    CHW to HWC rows; vectors stay."""
+    """Returns the values of a state_dict entry in Keras' layout.
+
+    Convolutions go from OIHW to HWIO, dense layers are transposed, the one after a flatten goes from CHW to HWC rows;
+    vectors stay.
+    """
     if values.ndim == 4:
         return values.transpose(2, 3, 1, 0)
     if values.ndim != 2:

@@ -1,4 +1,6 @@
-"""PyTorch, CPU: variants "" (eager NCHW), "channels_last" and "compile" (TorchInductor; weights frozen for inference). Needs torch.
+"""PyTorch, CPU, in three variants. Needs torch and safetensors.
+
+"" is eager NCHW, "channels_last" eager NHWC, "compile" TorchInductor with weights frozen for inference.
 
 Training is Adam with cross-entropy on one fixed batch, without dropout. "compile" needs a C++ compiler at run time.
 """
@@ -26,7 +28,7 @@ class TorchEngine:
         model.load_state_dict(load_file(workload.file(models, ".safetensors")), assign=True)
         x = torch.from_numpy(np.ascontiguousarray(seeded_images(workload.batch, workload.size).transpose(0, 3, 1, 2)))
         if workload.variant == "channels_last":
-            model = model.to(memory_format=torch.channels_last)
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
             x = x.contiguous(memory_format=torch.channels_last)
         self._train = workload.mode == "train"
         self._parameters = [parameter.requires_grad_(self._train) for parameter in model.parameters()]
@@ -51,7 +53,7 @@ class TorchEngine:
             return
         self._optimizer.zero_grad(set_to_none=True)
         loss = torch.nn.functional.cross_entropy(self._model(self._x), self._target)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         value = loss.item()
         if len(self._losses) < 2:

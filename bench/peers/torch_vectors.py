@@ -1,7 +1,8 @@
-"""Writes PyTorch's logits, loss, gradients and Adam training curve of one model to a small npz file, in float64 and in float32.
+"""Writes PyTorch's logits, loss, gradients and Adam training curve of one model to a small npz file.
 
-The float32 runs are eager NCHW, channels_last, and NCHW without oneDNN, so that their spread shows the effect of rounding.
-Weights, images and labels come from `seeded.py`, so another program can make the same ones; `vectors.py` reads the file.
+One run is in float64; the float32 ones are NCHW, channels_last, and NCHW without oneDNN, so that their spread shows the
+effect of rounding. Weights, images and labels come from `seeded.py`, so another program can make the same ones;
+`vectors.py` reads the file.
 
     python bench/peers/torch_vectors.py --model resnet50 --batch 8 --out torch_resnet50_64.npz
 """
@@ -97,7 +98,8 @@ def run(
 
 
 def _run(options: argparse.Namespace, learning_rate: float, dtype: torch.dtype, layout: torch.memory_format) -> Run:
-    model = build(options.model, options.size, options.classes, seed=options.seed).to(dtype=dtype, memory_format=layout)
+    model = build(options.model, options.size, options.classes, seed=options.seed).to(dtype)
+    model.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
     images = seeded_images(options.batch, options.size, options.seed).transpose(0, 3, 1, 2)
     x = torch.from_numpy(np.ascontiguousarray(images)).to(dtype).contiguous(memory_format=layout)
     target = torch.from_numpy(seeded_labels(options.batch, options.classes))
@@ -111,7 +113,7 @@ def _run(options: argparse.Namespace, learning_rate: float, dtype: torch.dtype, 
         with _batch_statistics(model) as statistics:
             logits = model(x)
         loss = nn.functional.cross_entropy(logits, target)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         curve.append(_numpy(loss))
         if step == 0:
             arrays |= {"logits": _numpy(logits), "loss": _numpy(loss)}
@@ -142,7 +144,13 @@ def main() -> None:
         run(options, learning_rate, torch.float32, onednn=False),
     ]
     config = {key: vars(options)[key] for key in ("model", "size", "batch", "classes", "seed", "steps")}
-    config |= {"learning_rate": learning_rate, "beta_1": BETA_1, "beta_2": BETA_2, "epsilon": EPSILON, "torch": torch.__version__}
+    config |= {
+        "learning_rate": learning_rate,
+        "beta_1": BETA_1,
+        "beta_2": BETA_2,
+        "epsilon": EPSILON,
+        "torch": torch.__version__,
+    }
     arrays: dict[str, Any] = {"config": np.array(json.dumps(config))}
     for name, values in exact.arrays.items():
         arrays[f"{name}64"] = values

@@ -1,8 +1,8 @@
-"""The file of PyTorch's numbers that `torch_vectors.py` writes: how tensors are sampled, and a reader that needs NumPy alone.
+"""The file of PyTorch's numbers that `torch_vectors.py` writes: how tensors are sampled, and a reader in NumPy alone.
 
-Everything exists in float64 and in float32 from several ways to compute the same step (see `torch_vectors.py`): they show what rounding
-alone does. It does much: a ReLU whose input rounds to the other side of 0 moves gradients by about a percent, and Adam turns the sign of
-the smallest gradients into whole steps.
+Everything exists in float64 and in float32 from several ways to compute the same step (see `torch_vectors.py`): they
+show what rounding alone does. It does much: one ReLU whose input rounds to the other side of 0 can move gradients by
+about a percent, and Adam turns the sign of the smallest gradients into whole steps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ SAMPLES = 64
 def sample_indices(size: int) -> NDArray[np.int64]:
     """Returns at most 64 distinct flat indices of a tensor of that size, ascending.
 
-    They are multiples, modulo size, of a number prime to it near size times the golden ratio: even, and on no regular grid of its axes.
+    They are multiples, modulo size, of a number prime to it near size times the golden ratio: even, and on no regular
+    grid of its axes.
     """
     stride = max(1, int(size * (math.sqrt(5) - 1) / 2))
     while math.gcd(stride, size) != 1:
@@ -34,8 +35,11 @@ def sample_indices(size: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Sample:
-    """Some entries of one tensor in torch's layout: flat indices, float64 values [n], float32 values [runs,n], the Euclidean norm of the
-    whole float64 tensor, and that of each float32 run's error [runs]."""
+    """Some entries of one tensor in torch's layout.
+
+    Flat indices, float64 values [n], float32 values [runs,n], the Euclidean norm of the whole float64 tensor, and that
+    of each float32 run's error [runs].
+    """
 
     shape: tuple[int, ...]
     index: NDArray[np.int64]
@@ -45,17 +49,23 @@ class Sample:
     error_norm32: Float64
 
 
-def pack(prefix: str, exact: Mapping[str, Float64], rounded: Sequence[Mapping[str, Float64]]) -> dict[str, NDArray[Any]]:
-    """Returns the arrays that store a sample of each tensor, of which float32 runs gave `rounded`, under keys that start with `prefix`."""
+def pack(
+    prefix: str, exact: Mapping[str, Float64], rounded: Sequence[Mapping[str, Float64]]
+) -> dict[str, NDArray[Any]]:
+    """Returns the arrays that store a sample of each tensor, float64 and float32 runs, under keys with that prefix."""
     indices = {name: sample_indices(values.size) for name, values in exact.items()}
-    sampled = [np.concatenate([run[name].ravel()[index] for name, index in indices.items()]) for run in (exact, *rounded)]
+    sampled = [
+        np.concatenate([run[name].ravel()[index] for name, index in indices.items()]) for run in (exact, *rounded)
+    ]
     return {
         f"{prefix}_names": np.array(list(exact)),
         f"{prefix}_shapes": np.array([json.dumps(values.shape) for values in exact.values()]),
         f"{prefix}_value64": sampled[0],
         f"{prefix}_value32": np.stack(sampled[1:]).astype(np.float32),
         f"{prefix}_norm64": np.array([np.linalg.norm(values) for values in exact.values()]),
-        f"{prefix}_error_norm32": np.array([[np.linalg.norm(run[name] - exact[name]) for run in rounded] for name in exact]),
+        f"{prefix}_error_norm32": np.array(
+            [[np.linalg.norm(run[name] - exact[name]) for run in rounded] for name in exact]
+        ),
     }
 
 
@@ -79,12 +89,14 @@ def _unpack(prefix: str, file: Mapping[str, NDArray[Any]]) -> dict[str, Sample]:
 
 @dataclass(frozen=True)
 class Vectors:
-    """One model's numbers. `config`: model, size, batch, classes, seed, steps, learning_rate, beta_1, beta_2, epsilon, torch.
+    """One model's numbers.
 
-    `arrays`: each name with 64 appended, or with 32 and the float32 runs as a first axis; logits [N,classes] and loss of the training
-    forward pass (dropout off, BatchNorm by batch statistics), eval_logits of inference, curve [steps + 1] of the loss before each step
-    and after the last, final_logits after it.
-    `grads`: by state_dict name. `batch_stats`: "<module>.mean" and "<module>.var" (biased) of each BatchNorm's input, by module name.
+    `config`: model, size, batch, classes, seed, steps, learning_rate, beta_1, beta_2, epsilon, torch.
+    `arrays`: each name with 64 appended, or with 32 and the float32 runs as a first axis; logits [N,classes] and loss
+    of the training forward pass (dropout off, BatchNorm by batch statistics), eval_logits of inference, curve
+    [steps + 1] of the loss before each step and after the last, final_logits [N,classes] after it.
+    `grads`: by state_dict name.
+    `batch_stats`: "<module>.mean" and "<module>.var" (biased) of each BatchNorm's input, by module name.
     """
 
     config: dict[str, Any]

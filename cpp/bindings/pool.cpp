@@ -9,7 +9,7 @@ using Pair = std::pair<int64_t, int64_t>;
 using Padding = std::pair<Pair, Pair>;  // ((top, bottom), (left, right))
 
 constexpr int64_t kLargest = int64_t{1} << 31;  // of sizes, strides and padding: their sums and products stay in 64 bits
-constexpr int64_t kPlaces = 255;                // an argmax is one byte
+constexpr int64_t kPlaces = 256;                // an argmax is one byte
 
 std::string pair_text(const Pair& pair) {
   return "(" + std::to_string(pair.first) + ", " + std::to_string(pair.second) + ")";

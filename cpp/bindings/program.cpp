@@ -1,8 +1,11 @@
 #include "bindings/program.hpp"
 
+#include <cstring>
+
 namespace fastcnn::bindings {
 
-void PyProgram::run(int64_t first, int64_t last, double* seconds) {
+void PyProgram::run(int64_t first, int64_t last, const std::vector<Copy>& feeds, const std::vector<Copy>& fetches,
+                    double* seconds) {
   const auto interrupted = [] {
     const py::gil_scoped_acquire gil;
     return PyErr_CheckSignals() != 0;
@@ -10,7 +13,9 @@ void PyProgram::run(int64_t first, int64_t last, double* seconds) {
   bool finished;
   {
     const py::gil_scoped_release release;
+    for (const Copy& copy : feeds) std::memcpy(copy.to, copy.from, copy.bytes);
     finished = program.run(first, last, interrupted, seconds);
+    for (const Copy& copy : fetches) std::memcpy(copy.to, copy.from, copy.bytes);
   }
   if (!finished) throw py::error_already_set();
 }
@@ -21,6 +26,20 @@ void check_range(const PyProgram& program, int64_t first, int64_t last) {
   if (first < 0 || last < first || last > program.program.size())
     throw py::value_error("Program.run: steps " + std::to_string(first) + " to " + std::to_string(last) +
                           " are not within the " + std::to_string(program.program.size()) + " steps");
+}
+
+using Pairs = std::vector<std::pair<Array, Array>>;
+
+std::vector<Copy> make_copies(const char* what, Pairs& pairs) {
+  const Check check("Program.run");
+  std::vector<Copy> copies;
+  for (auto& [from, to] : pairs) {
+    const std::string name = std::string(what) + " source";
+    const float* source = check.in(name.c_str(), from, dims_of(to));
+    copies.push_back({source, check.out(what, to, dims_of(to)), static_cast<size_t>(to.nbytes())});
+    check.apart(what, to, name.c_str(), from);
+  }
+  return copies;
 }
 
 // An arena as a numpy array of bytes that keeps it alive.
@@ -51,20 +70,23 @@ void bind_program(py::module_& m, ProgramClass& program) {
                              })
       .def(
           "run",
-          [](PyProgram& self, int64_t first, std::optional<int64_t> last) {
+          [](PyProgram& self, int64_t first, std::optional<int64_t> last, Pairs feed, Pairs fetch) {
             const int64_t end = last.value_or(self.program.size());
             check_range(self, first, end);
-            self.run(first, end);
+            const std::vector<Copy> feeds = make_copies("feed", feed), fetches = make_copies("fetch", fetch);
+            self.run(first, end, feeds, fetches);
           },
-          py::arg("first") = 0, py::arg("last") = py::none(),
-          "Runs steps first..last-1 without the GIL; Ctrl-C between steps raises KeyboardInterrupt.")
+          py::arg("first") = 0, py::arg("last") = py::none(), py::kw_only(), py::arg("feed") = Pairs{},
+          py::arg("fetch") = Pairs{},
+          "Copies each (source, destination) of feed, runs steps first..last-1, copies those of fetch, all without the GIL; "
+          "Ctrl-C between steps raises KeyboardInterrupt.")
       .def(
           "profile",
           [](PyProgram& self, int64_t first, std::optional<int64_t> last) {
             const int64_t end = last.value_or(self.program.size());
             check_range(self, first, end);
             std::vector<double> seconds(static_cast<size_t>(end - first));
-            self.run(first, end, seconds.data());
+            self.run(first, end, {}, {}, seconds.data());
             return seconds;
           },
           py::arg("first") = 0, py::arg("last") = py::none(), "As run; returns the seconds of each step.");

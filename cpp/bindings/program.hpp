@@ -14,6 +14,12 @@
 
 namespace fastcnn::bindings {
 
+struct Copy {
+  const void* from;
+  void* to;
+  size_t bytes;
+};
+
 class PyProgram {
  public:
   explicit PyProgram(std::shared_ptr<Arena> scratch) : program(std::move(scratch)), kernels(&fastcnn::kernels()) {}
@@ -27,7 +33,9 @@ class PyProgram {
   void append(const char* name, std::function<void(const Scratch&)> run, ScratchSize scratch = {0, 0}) {
     program.append({name, scratch, std::move(run)});
   }
-  void run(int64_t first, int64_t last, double* seconds = nullptr);  // takes and releases the GIL as needed
+  // Copies the feeds, runs the steps, copies the fetches, all without the GIL.
+  void run(int64_t first, int64_t last, const std::vector<Copy>& feeds = {}, const std::vector<Copy>& fetches = {},
+           double* seconds = nullptr);
 
   Program program;
   const Kernels* kernels;  // the table that was active when the program was made

@@ -26,7 +26,7 @@ class Program {
   int64_t size() const { return static_cast<int64_t>(steps_.size()); }
   const Step& step(int64_t index) const { return steps_[static_cast<size_t>(index)]; }
   int64_t scratch_bytes() const;  // for the current number of threads
-  // Runs steps first..last-1. Between steps, at most every 50 ms, asks `interrupted`; true stops the run.
+  // Runs steps first..last-1. Between steps, at most every 100 ms, asks `interrupted`; true stops the run.
   // `seconds` (null: not wanted) receives each step's time. Returns false when interrupted.
   bool run(int64_t first, int64_t last, const std::function<bool()>& interrupted, double* seconds);
 

@@ -118,6 +118,16 @@ FASTCNN_INLINE void make_table(const Problem& p, const float* x, int64_t first, 
       }
 }
 
+// Short runs, where a call to memcpy would cost more than the copy: the last vector overlaps the one before.
+FASTCNN_INLINE void copy_run(const float* from, int64_t count, float* to) {
+  if (count < kLanes) {
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+    return;
+  }
+  for (int64_t i = 0; i + kLanes < count; i += kLanes) store(to + i, load(from + i));
+  store(to + count - kLanes, load(from + count - kLanes));
+}
+
 FASTCNN_INLINE void load_row(const float* x, int64_t C, const Prologue& prologue, float* out) {
   if (!x) {
     for (int64_t c = 0; c < C; ++c) out[c] = 0;
@@ -148,10 +158,9 @@ FASTCNN_INLINE void gather(const Problem& p, const float* x, int64_t first, int6
         const int64_t begin = inside ? smaller(width, larger(0, -w)) : width;
         const int64_t end = inside ? larger(begin, smaller(width, p.IW - w)) : width;
         const float* from = x + ((at.n * p.IH + h) * p.IW + w) * p.C;
-        int64_t i = 0;
-        for (; i < begin * p.C; ++i) out[i] = 0;
-        for (; i < end * p.C; ++i) out[i] = from[i];
-        for (; i < width * p.C; ++i) out[i] = 0;
+        for (int64_t i = 0; i < begin * p.C; ++i) out[i] = 0;
+        copy_run(from + begin * p.C, (end - begin) * p.C, out + begin * p.C);
+        for (int64_t i = end * p.C; i < width * p.C; ++i) out[i] = 0;
         out += width * p.C;
       } else {
         for (int64_t b = 0; b < p.columns.count; ++b, out += p.C) load_row(row(p, x, at, a, b), p.C, prologue, out);

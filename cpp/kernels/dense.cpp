@@ -6,9 +6,8 @@
 namespace fastcnn::FASTCNN_ISA {
 namespace {
 
-constexpr int64_t kDepthBlock = 256;         // reduction values a block: a packed panel fills half the L1 cache
-constexpr int64_t kColumns = 4 * kNR;        // columns a task
-constexpr int64_t kVectors = 8;              // of one row, when N = 1
+constexpr int64_t kDepthBlock = 256;    // reduction values a block: a packed panel fills half the L1 cache
+constexpr int64_t kColumns = 16 * kNR;  // columns a task: a long run of each row of w, for the sake of the prefetcher
 
 ScratchSize dense_scratch(const DenseShape&) { return {0, kColumns * kDepthBlock * 4}; }
 
@@ -21,32 +20,32 @@ FASTCNN_INLINE void finish_row(const float* b, bool with_relu, int64_t count, fl
   }
 }
 
-// One row, the memory-bound case: the vectors of kVectors neighbouring columns stay in registers down all of w.
+// One row, the memory-bound case: w is read in long runs, a few rows side by side, while y stays in the L1 cache.
 void forward_row(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y) {
-  constexpr int64_t kWide = kVectors * kLanes;
-  constexpr int64_t kAhead = 8;  // rows prefetched: they lie too far apart for the hardware to see the stream
-  parallel_for_tasks(ceil_div(s.K, kWide), s.C * s.K * 2, [&](int64_t task, int) {
-    const int64_t k = task * kWide, width = smaller(kWide, s.K - k);
-    if (width == kWide) {
-      vf sums[kVectors];
-      FASTCNN_UNROLL for (int64_t i = 0; i < kVectors; ++i) sums[i] = vf{};
-      const float* row = w + k;
-      for (int64_t c = 0; c < s.C; ++c, row += s.K) {
-        const float* ahead = row + kAhead * s.K;
-        for (int64_t line = 0; line < kWide; line += 16) prefetch(ahead + line);
-        const vf xc = broadcast(x[c]);
-        FASTCNN_UNROLL for (int64_t i = 0; i < kVectors; ++i) sums[i] += xc * load(row + i * kLanes);
-      }
-      FASTCNN_UNROLL for (int64_t i = 0; i < kVectors; ++i) store(y + k + i * kLanes, sums[i]);
-    } else {
-      for (int64_t i = 0; i < width; i += kLanes) {
-        const int64_t n = smaller(kLanes, width - i);
-        vf sum{};
-        for (int64_t c = 0; c < s.C; ++c) sum += broadcast(x[c]) * load_upto(w + c * s.K + k + i, n);
-        store_upto(y + k + i, sum, n);
+  constexpr int64_t kRows = 8;
+  const int64_t columns = smaller(1024, larger(64, round_up(ceil_div(s.K, 8), 64)));
+  parallel_for_tasks(ceil_div(s.K, columns), s.C * s.K * 2, [&](int64_t task, int) {
+    const int64_t k0 = task * columns, width = smaller(columns, s.K - k0);
+    float* out = y + k0;
+    for (int64_t k = 0; k < width; ++k) out[k] = 0;
+    for (int64_t c = 0; c < s.C; c += kRows) {
+      const int64_t rows = smaller(kRows, s.C - c);
+      const float* row = w + c * s.K + k0;
+      int64_t k = 0;
+      if (rows == kRows)
+        for (; k + kLanes <= width; k += kLanes) {
+          vf sum = load(out + k);
+          FASTCNN_UNROLL for (int64_t r = 0; r < kRows; ++r) sum += broadcast(x[c + r]) * load(row + r * s.K + k);
+          store(out + k, sum);
+        }
+      for (; k < width; k += kLanes) {
+        const int64_t n = smaller(kLanes, width - k);
+        vf sum = load_upto(out + k, n);
+        for (int64_t r = 0; r < rows; ++r) sum += broadcast(x[c + r]) * load_upto(row + r * s.K + k, n);
+        store_upto(out + k, sum, n);
       }
     }
-    finish_row(b ? b + k : nullptr, with_relu, width, y + k);
+    finish_row(b ? b + k0 : nullptr, with_relu, width, out);
   });
 }
 
@@ -112,24 +111,50 @@ void dense_forward(const DenseShape& s, const float* x, const float* w, const fl
   });
 }
 
-// dx[N,C] (+)= dy[N,K] w^T: the packed block is w turned, packed[panel][k][NR] = w[c + ...][k0 + k].
-void dense_backward_data(const DenseShape& s, const float* dy, const float* w, bool accumulate, float* dx,
-                         const Scratch& scratch) {
-  parallel_for_tasks(ceil_div(s.C, kColumns), s.N * s.C * s.K + s.C * s.K * kMoved, [&](int64_t task, int worker) {
-    float* packed = worker_floats(scratch, worker);
-    const int64_t c = task * kColumns, width = smaller(kColumns, s.C - c);
-    for (int64_t k = 0; k < s.K; k += kDepthBlock) {
-      const int64_t depth = smaller(kDepthBlock, s.K - k);
-      for (int64_t j = 0; j < round_up(width, kNR); ++j) {
-        float* to = packed + j / kNR * kNR * kDepthBlock + j % kNR;
-        const float* from = w + (c + j) * s.K + k;
-        if (j < width)
-          for (int64_t i = 0; i < depth; ++i) to[i * kNR] = from[i];
-        else
-          for (int64_t i = 0; i < depth; ++i) to[i * kNR] = 0;
-      }
-      multiply_block(s.N, dy + k, s.K, packed, depth, width, k == 0 && !accumulate, dx + c, s.C);
+// Dot products of ROWS rows of dy with COLUMNS rows of w, lanes of k summed at the end.
+template <int ROWS, int COLUMNS>
+FASTCNN_INLINE void dot_block(const DenseShape& s, const float* dy, const float* w, bool accumulate, float* dx) {
+  vf sums[ROWS][COLUMNS];
+  FASTCNN_UNROLL for (int n = 0; n < ROWS; ++n)
+    FASTCNN_UNROLL for (int c = 0; c < COLUMNS; ++c) sums[n][c] = vf{};
+  const auto add = [&](int64_t k, const auto& load_at) FASTCNN_LAMBDA {
+    vf wk[COLUMNS];
+    FASTCNN_UNROLL for (int c = 0; c < COLUMNS; ++c) wk[c] = load_at(w + c * s.K + k);
+    FASTCNN_UNROLL for (int n = 0; n < ROWS; ++n) {
+      const vf dyk = load_at(dy + n * s.K + k);
+      FASTCNN_UNROLL for (int c = 0; c < COLUMNS; ++c) sums[n][c] += dyk * wk[c];
     }
+  };
+  int64_t k = 0;
+  for (; k + kLanes <= s.K; k += kLanes) add(k, [](const float* p) FASTCNN_LAMBDA { return load(p); });
+  if (k < s.K) add(k, [&](const float* p) FASTCNN_LAMBDA { return load_tail(p, s.K - k); });
+  FASTCNN_UNROLL for (int n = 0; n < ROWS; ++n)
+    FASTCNN_UNROLL for (int c = 0; c < COLUMNS; ++c) {
+      float* at = dx + n * s.C + c;
+      *at = accumulate ? *at + sum_lanes(sums[n][c]) : sum_lanes(sums[n][c]);
+    }
+}
+
+// dx[N,C] (+)= dy[N,K] w^T: rows of w are rows of the product, so they are read as they lie.
+void dense_backward_data(const DenseShape& s, const float* dy, const float* w, bool accumulate, float* dx,
+                         const Scratch&) {
+  constexpr int kDyRows = 4, kWRows = 3;  // 12 sums in registers
+  constexpr int64_t kGroup = 8 * kWRows;
+  parallel_for_tasks(ceil_div(s.C, kGroup), s.N * s.C * s.K + s.C * s.K * 2, [&](int64_t task, int) {
+    const int64_t first = task * kGroup, last = smaller(s.C, first + kGroup);
+    for (int64_t c = first; c < last; c += kWRows)
+      for (int64_t n = 0; n < s.N; n += kDyRows) {
+        const float* from = dy + n * s.K;
+        const float* rows = w + c * s.K;
+        float* to = dx + n * s.C + c;
+        if (n + kDyRows <= s.N && c + kWRows <= last) {
+          dot_block<kDyRows, kWRows>(s, from, rows, accumulate, to);
+        } else {
+          for (int64_t i = 0; i < smaller(kDyRows, s.N - n); ++i)
+            for (int64_t j = 0; j < smaller(kWRows, last - c); ++j)
+              dot_block<1, 1>(s, from + i * s.K, rows + j * s.K, accumulate, to + i * s.C + j);
+        }
+      }
   });
 }
 

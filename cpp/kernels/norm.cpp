@@ -34,25 +34,28 @@ FASTCNN_INLINE void over_chunks(int64_t C, const F& f) {
   for (int64_t c = 0; c < C; c += kChunk) f(c, smaller(kChunk, C - c));
 }
 
-// One block of rows, at most kChunk channels: mean, and squared deviations from it. The second pass also sums the plain
-// deviations, which corrects the rounded mean of the first.
+// One block of rows, at most kChunk channels: mean, and squared deviations from it. The first pass sums the differences
+// from the first row, which are small where the mean is not; the second corrects the first's rounded mean.
 FASTCNN_INLINE void chunk_statistics(const float* x, int64_t rows, int64_t C, int64_t channels, float* mean, float* squares) {
   float m[kChunk], sum[kChunk] = {}, square[kChunk] = {};
   const vf count = broadcast(static_cast<float>(rows));
-  int64_t row = 0;
+  int64_t row = 1;
   for (; row + 4 <= rows; row += 4) {
     const float* const a = x + row * C;
     over_channels(channels, [=, &sum](int64_t c, int64_t n) FASTCNN_LAMBDA {
-      add_to(sum + c, (load_upto(a + c, n) + load_upto(a + C + c, n)) +
-                          (load_upto(a + 2 * C + c, n) + load_upto(a + 3 * C + c, n)));
+      const vf first = load_upto(x + c, n);
+      add_to(sum + c, ((load_upto(a + c, n) - first) + (load_upto(a + C + c, n) - first)) +
+                          ((load_upto(a + 2 * C + c, n) - first) + (load_upto(a + 3 * C + c, n) - first)));
     });
   }
   for (; row < rows; ++row) {
     const float* const a = x + row * C;
-    over_channels(channels, [=, &sum](int64_t c, int64_t n) FASTCNN_LAMBDA { add_to(sum + c, load_upto(a + c, n)); });
+    over_channels(channels, [=, &sum](int64_t c, int64_t n) FASTCNN_LAMBDA {
+      add_to(sum + c, load_upto(a + c, n) - load_upto(x + c, n));
+    });
   }
-  over_channels(channels, [=, &m, &sum](int64_t c, int64_t) FASTCNN_LAMBDA {
-    store(m + c, load(sum + c) / count);
+  over_channels(channels, [=, &m, &sum](int64_t c, int64_t n) FASTCNN_LAMBDA {
+    store(m + c, load_upto(x + c, n) + load(sum + c) / count);
     store(sum + c, vf{});
   });
   for (row = 0; row + 2 <= rows; row += 2) {
@@ -187,11 +190,11 @@ void batchnorm_inference(const RowsShape& shape, const float* x, const float* mo
   });
 }
 
-// The gradient where y > 0; at a NaN it passes too, so that nothing hides (as in relu_backward).
+// The gradient where y > 0, as in relu_backward.
 template <bool kMask>
 FASTCNN_INLINE vf masked(const float* dy, const float* y, int64_t at, int64_t n) {
   const vf g = load_upto(dy + at, n);
-  if constexpr (kMask) return select(load_upto(y + at, n) <= vf{}, vf{}, g);
+  if constexpr (kMask) return select(load_upto(y + at, n) > vf{}, g, vf{});
   return g;
 }
 

@@ -23,18 +23,22 @@ FASTCNN_INLINE double sum_lanes_double(vd a) {
 // 2^n for -126 <= n <= 127
 FASTCNN_INLINE vf power_of_two(vi n) { return reinterpret_cast<vf>((n + 127) << 23); }
 
-// exp(a) for a <= 0, within 1 ULP; denormal results too. exp(a) = 2^n * exp(r) with r = a - n*ln 2, |r| <= ln(2)/2, and
-// exp(r) = 1 + r + r^2 * q(r), where q has the least greatest relative error (0.06 * 2^-24) of its degree.
-FASTCNN_INLINE vf exponential(vf a) {
-  const vf least = broadcast(-105.0f);    // below, the result rounds to 0
+// exp(x - most) for x <= most, within 1 ULP; denormal results too. With a + rest = x - most without error (Knuth's sum),
+// exp = 2^n * exp(r), r = a + rest - n*ln 2, |r| <= ln(2)/2, and exp(r) = 1 + r + r^2 * q(r), where q has the least greatest
+// relative error (0.06 * 2^-24) of its degree.
+FASTCNN_INLINE vf exponential_below(vf x, vf most) {
+  const vf least = broadcast(-105.0f);      // below, the result rounds to 0
   const vf shifter = broadcast(0x1.8p23f);  // adding it rounds to an integer, which stands in the low bits
+  vf a = x - most;
+  const vf taken = a - x;
+  vf rest = (x - (a - taken)) - (most + taken);
+  rest = select(a < least, vf{}, rest);
   a = select(a < least, least, a);
   const vf shifted = a * broadcast(0x1.715476p+0f) + shifter;  // 1 / ln 2
   const vi n = reinterpret_cast<vi>(shifted) - reinterpret_cast<vi>(shifter);
   const vf times = shifted - shifter;
   // ln 2 in two parts; the first has 15 bits, so that its product with n is exact without FMA too
-  vf r = a - times * broadcast(0x1.62e4p-1f);
-  r = r - times * broadcast(0x1.7f7d1cp-20f);
+  const vf r = (a - times * broadcast(0x1.62e4p-1f)) - (times * broadcast(0x1.7f7d1cp-20f) - rest);
   vf q = broadcast(0x1.6a23d0p-10f);
   q = q * r + broadcast(0x1.123a20p-7f);
   q = q * r + broadcast(0x1.5558f2p-5f);
@@ -61,10 +65,6 @@ FASTCNN_INLINE float greatest(const float* x, int64_t C) {
   return result;
 }
 
-FASTCNN_INLINE vf exponential_below(const float* x, int64_t n, float most) {
-  return exponential(load_upto(x, n) - broadcast(most));
-}
-
 // The sum of f(c, n) over the row; lanes beyond n do not count.
 template <class F>
 FASTCNN_INLINE double sum_over(int64_t C, const F& f) {
@@ -78,7 +78,7 @@ FASTCNN_INLINE double sum_over(int64_t C, const F& f) {
 }
 
 FASTCNN_INLINE double sum_of_exponentials(const float* x, int64_t C, float most) {
-  return sum_over(C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA { return exponential_below(x + c, n, most); });
+  return sum_over(C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA { return exponential_below(load_upto(x + c, n), broadcast(most)); });
 }
 
 template <class F>
@@ -97,7 +97,7 @@ void softmax_forward(const RowsShape& shape, const float* x, float* y) {
     const float most = greatest(from, C);
     const vf sum = broadcast(static_cast<float>(sum_of_exponentials(from, C, most)));
     over_channels(C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA {
-      store_upto(to + c, exponential_below(from + c, n, most) / sum, n);
+      store_upto(to + c, exponential_below(load_upto(from + c, n), broadcast(most)) / sum, n);
     });
   });
 }
@@ -141,7 +141,7 @@ void softmax_cross_entropy(const RowsShape& shape, const float* x, const float* 
     loss[row] = static_cast<float>(total);
     const vf divisor = broadcast(static_cast<float>(sum)), factor = broadcast(static_cast<float>(targets));
     over_channels(C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA {
-      store_upto(to + c, exponential_below(from + c, n, most) / divisor, n);
+      store_upto(to + c, exponential_below(load_upto(from + c, n), broadcast(most)) / divisor, n);
     });
     if (!dx) return;
     float* const gradient = dx + row * C;

@@ -81,6 +81,9 @@ def conv2d_algorithms(
 def set_winograd(enabled: bool) -> None: ...
 def winograd() -> bool: ...
 
+def batchnorm_blocks(rows: int, channels: int) -> int:
+    """The blocks that batchnorm_statistics makes of N*H*W rows: its statistics are [blocks, 2, C], its counts [blocks]."""
+
 # -- operations: Program.<op> appends a step, _core.<op> runs it at once -------------------------------------------------
 class _Operations:
     def conv2d_forward(
@@ -217,7 +220,14 @@ class Program(_Operations):
     def scratch_bytes(self) -> int: ...
     @property
     def steps(self) -> list[str]: ...
-    def run(self, first: int = 0, last: int | None = None) -> None: ...
+    def run(
+        self,
+        first: int = 0,
+        last: int | None = None,
+        *,
+        feed: Sequence[tuple[_F, _F]] = ...,
+        fetch: Sequence[tuple[_F, _F]] = ...,
+    ) -> None: ...
     def profile(self, first: int = 0, last: int | None = None) -> list[float]: ...
 
 def conv2d_forward(

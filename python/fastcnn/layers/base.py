@@ -126,11 +126,30 @@ class Layer(Step):
         self.name = options.get("name") or automatic_name(type(self).__name__)
         if "/" in self.name:
             raise ValueError(f"{type(self).__name__}: name must not contain '/', got {self.name!r}")
-        self.trainable = options.get("trainable", True)
+        self._trainable = bool(options.get("trainable", True))
         given = options.get("input_shape")
         self.given_input_shape = None if given is None else tuple(int(size) for size in given)
         self._parameters: dict[str, Parameter] = {}
         self._nodes: list[Node[Layer]] = []
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights; takes effect at the next `compile`.
+
+        Batch normalisation that is not trainable also keeps its moving statistics and uses them.
+        """
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for layer in self.inner_layers:
+            layer.trainable = self._trainable
+
+    @property
+    def inner_layers(self) -> Sequence[Layer]:
+        """The layers of a model used as a layer; none for every other layer."""
+        return ()
 
     # -- what a subclass writes ----------------------------------------------------------------------------------------
 
@@ -144,6 +163,11 @@ class Layer(Step):
         `trainable` says whether the weights are being trained, `inference` that statistics must not change.
         """
         return (self,)
+
+    @property
+    def subgraph(self) -> tuple[Node[Layer], Node[Layer]] | None:
+        """Input and output of a model used as a layer; None for every other layer."""
+        return None
 
     # -- weights -------------------------------------------------------------------------------------------------------
 

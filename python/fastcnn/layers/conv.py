@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Unpack
 
 from fastcnn import initializers
@@ -140,6 +140,8 @@ class FusedConv2D(Step):
     def __post_init__(self) -> None:
         self.name = self.layer.name
         self.nonnegative = self.relu and not self.pool
+        if self.norm:
+            self.norm = replace(self.norm, residual=self.residual, relu=self.relu)
 
     # -- declarations --------------------------------------------------------------------------------------------------
 

@@ -230,7 +230,8 @@ class FusedBatchNormalization(Step):
     ) -> None:
         """Append the gradients of x (None: not wanted), the residual, gamma and beta."""
         norm = self.layer
-        with p.fresh_gradients(norm.gamma, norm.beta) as (dgamma, dbeta):
+        trained = (norm.gamma, norm.beta) if self.trainable else (None, None)
+        with p.fresh_gradients(*trained) as (dgamma, dbeta):
             p.batchnorm_backward(
                 x,
                 s.gradient,

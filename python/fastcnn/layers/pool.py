@@ -76,11 +76,11 @@ class MaxPooling2D(_Pooling2D):
 
     def lower(self, trainable: bool, inference: bool) -> tuple[Step, ...]:
         """Return the pooling step without extra padding."""
-        return (PaddedMaxPool(self),)
+        return (FusedMaxPooling2D(self),)
 
 
 @dataclass(eq=False)
-class PaddedMaxPool(Step):
+class FusedMaxPooling2D(Step):
     """MaxPooling2D with the zero padding in front of it absorbed: exact where the input is never negative.
 
     Backward too: where padding ties with zeros, the gradient goes to a zero pixel, and the ReLU before it stops it.

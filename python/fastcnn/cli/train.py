@@ -1,0 +1,114 @@
+"""`fastcnn train`: a classifier from a folder with one folder of pictures per class."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from typing import Any
+
+from fastcnn import data, optimizers
+from fastcnn.callbacks import Callback, LambdaCallback, Logs
+from fastcnn.cli.architectures import NAMES, build_for_training
+from fastcnn.cli.arguments import fraction, model_file, positive, whole
+from fastcnn.formats.atomic import check_writable
+from fastcnn.report import memory_size
+from fastcnn.utils import set_random_seed
+
+HELP = "train a classifier on a folder that holds one folder of pictures per class"
+
+_MOMENTUM = 0.9  # of SGD
+_SAVED_ARRAYS = {"adam": 3, "sgd": 2}  # per weight: itself and the optimizer's slots
+_FLOAT_BYTES = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("directory", metavar="DIR", help="the folder of class folders")
+    parser.add_argument("--model", choices=NAMES, default="resnet18", help="default resnet18")
+    parser.add_argument("--image-size", type=whole(1), default=64, metavar="N", help="pixels (default 64)")
+    parser.add_argument("--epochs", type=whole(1), default=10, metavar="N", help="default 10")
+    parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="pictures per step (default 32)")
+    parser.add_argument(
+        "--val-split", type=fraction, default=0.2, metavar="F", help="share set apart for validation (default 0.2)"
+    )
+    parser.add_argument("--test", metavar="DIR", help="a folder with the same classes to evaluate at the end")
+    parser.add_argument("--optimizer", choices=tuple(_SAVED_ARRAYS), default="adam", help="default adam")
+    parser.add_argument("--learning-rate", type=positive, default=0.001, metavar="RATE", help="default 0.001")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of weights and order (default 0)")
+    parser.add_argument(
+        "--out", type=model_file, default="model.safetensors", metavar="FILE", help="default model.safetensors"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, report and save; return the exit code."""
+    set_random_seed(options.seed)
+    training, validation = _read(options)
+    test = None if options.test is None else _folder(options, options.test, class_names=training.class_names)
+    names = training.class_names
+    model = build_for_training(options.model, options.image_size, len(names))
+    check_writable(options.out, _FLOAT_BYTES * _SAVED_ARRAYS[options.optimizer] * model.count_params())
+    model.class_names = names
+    counts = {name: int((training.labels == i).sum()) for i, name in enumerate(names)}
+    held_out = 0 if validation is None else len(validation.file_paths)
+    if not options.json:
+        print(f"{len(training.file_paths)} pictures for training, {held_out} for validation, {len(names)} classes:")
+        print("  " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        print(
+            f"{options.model}, {model.count_params():,} parameters, for pictures of "
+            f"{options.image_size} x {options.image_size} pixels"
+        )
+    rate = options.learning_rate
+    optimizer = optimizers.Adam(rate) if options.optimizer == "adam" else optimizers.SGD(rate, momentum=_MOMENTUM)
+    model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    began = time.perf_counter()
+    model.fit(
+        training,
+        validation_data=validation,
+        epochs=options.epochs,
+        verbose=0 if options.json else "auto",
+        callbacks=[json_lines()] if options.json else None,
+    )
+    result: dict[str, Any] = {"model": options.out, "seconds": round(time.perf_counter() - began, 1)}
+    if test is not None:
+        result |= {f"test_{name}": value for name, value in model.evaluate(test, verbose=0, return_dict=True).items()}
+    model.save(options.out)
+    if options.json:
+        print(json.dumps(result | {"classes": counts}))
+        return 0
+    if test is not None:
+        print(f"test: accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f}")
+    print(f"saved {options.out} ({memory_size(os.path.getsize(options.out))})")
+    return 0
+
+
+def json_lines() -> Callback:
+    """Return a callback that prints one JSON object per epoch."""
+
+    def show(epoch: int, logs: Logs | None) -> None:
+        print(json.dumps({"epoch": epoch + 1} | (logs or {})), flush=True)
+
+    return LambdaCallback(on_epoch_end=show)
+
+
+def _read(options: argparse.Namespace) -> tuple[data.ImageDataset, data.ImageDataset | None]:
+    """Return the pictures for training and validation, the latter None with `--val-split 0`."""
+    if options.val_split == 0:
+        return _folder(options, options.directory), None
+    both: tuple[data.ImageDataset, data.ImageDataset] = _folder(
+        options, options.directory, validation_split=options.val_split, subset="both"
+    )
+    return both
+
+
+def _folder(options: argparse.Namespace, directory: str, **arguments: Any) -> Any:
+    return data.image_dataset_from_directory(
+        directory,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        verbose=False,
+        **arguments,
+    )

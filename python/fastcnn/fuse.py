@@ -1,0 +1,187 @@
+"""Graph to graph: layers become the steps that a program runs, and steps that one operation can do become one.
+
+The written graph stays as it is; names, weights, summary and files are its own. Fused are
+
+    zero padding      into the convolution behind it, and behind a ReLU into the max-pooling behind it
+    normalisation     into the convolution's weights where no gradient goes through it, else beside the convolution,
+                      which then makes the batch's statistics
+    addition, ReLU    into a convolution or normalisation
+    ReLU              into a dense layer
+    2x2 max-pooling   into a convolution
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import replace
+
+from fastcnn.graph import Node, consumer_counts, topological
+from fastcnn.layers.base import Layer, Padding, Step
+from fastcnn.layers.conv import FusedConv2D
+from fastcnn.layers.dense import FusedDense
+from fastcnn.layers.loss import SoftmaxCrossEntropy
+from fastcnn.layers.norm import FusedBatchNormalization
+from fastcnn.layers.pointwise import Add, ReLU, Softmax
+from fastcnn.layers.pool import FusedMaxPooling2D
+from fastcnn.layers.shape import ZeroPadding2D
+
+StepNode = Node[Step]
+
+
+def lower(outputs: Sequence[Node[Layer]], trained: Set[Layer]) -> list[StepNode]:
+    """Return the outputs of the same graph made of steps, models used as layers replaced by their own graphs.
+
+    The layers in `trained` are being trained, the others are constants in inference mode.
+    """
+    made: dict[Node[Layer], StepNode] = {}
+    for node in topological(outputs):
+        made[node] = _lower_node(node, [made[x] for x in node.inputs], trained, node.inference)
+    return [made[node] for node in outputs]
+
+
+def _lower_node(node: Node[Layer], inputs: list[StepNode], trained: Set[Layer], inference: bool) -> StepNode:
+    inner = node.layer.subgraph
+    if inner is not None:
+        source, output = inner
+        made = {source: inputs[0]}
+        for part in topological([output]):
+            if part not in made:
+                made[part] = _lower_node(part, [made[x] for x in part.inputs], trained, inference or part.inference)
+        return made[output]
+    for step in node.layer.lower(node.layer in trained, inference):
+        inputs = [Node(step, inputs, node.sample_shape)]
+    return inputs[0]
+
+
+def with_loss(output: StepNode, floor: float) -> StepNode:
+    """Return the node of softmax and cross-entropy for a graph's output; a softmax there becomes part of it."""
+    logits = output.inputs[0] if isinstance(output.layer, Softmax) else output
+    return Node(SoftmaxCrossEntropy(floor), (logits,), output.sample_shape)
+
+
+def active_nodes(nodes: Sequence[StepNode]) -> set[StepNode]:
+    """Return the nodes with a backward step: those with trained parameters and all that depend on one of them."""
+    active: set[StepNode] = set()
+    for node in nodes:
+        if node.layer.trained() or any(x in active for x in node.inputs):
+            active.add(node)
+    return active
+
+
+def fuse(outputs: Sequence[StepNode]) -> list[StepNode]:
+    """Return the outputs of an equivalent graph with fewer steps."""
+    return _Fusion(outputs).outputs
+
+
+class _Fusion:
+    """Rebuilds a graph from its inputs to its outputs; each node may take the node before it into itself."""
+
+    def __init__(self, outputs: Sequence[StepNode]) -> None:
+        nodes = topological(outputs)
+        self.counts = consumer_counts(nodes, outputs)
+        self.active = active_nodes(nodes)
+        self.made: dict[StepNode, StepNode] = {}
+        self.place: dict[StepNode, int] = {}  # of a rebuilt node: that of the node it stands for
+        for place, node in enumerate(nodes):
+            made = self._rebuild(node)
+            self.made[node] = made
+            self.place.setdefault(made, place)
+        self.outputs = [self.made[node] for node in outputs]
+
+    def _rebuild(self, node: StepNode) -> StepNode:
+        step = node.layer
+        if isinstance(step, FusedConv2D):
+            return self._absorb_padding_into_conv(node, step)
+        if isinstance(step, FusedBatchNormalization):
+            return self._absorb_conv_into_norm(node, step)
+        if isinstance(step, Add):
+            return self._absorb_add(node)
+        if isinstance(step, ReLU):
+            return self._absorb_relu(node)
+        if isinstance(step, FusedMaxPooling2D):
+            return self._absorb_into_pool(node, step)
+        return self._same(node)
+
+    def _same(self, node: StepNode) -> StepNode:
+        inputs = [self.made[x] for x in node.inputs]
+        return node if tuple(inputs) == node.inputs else Node(node.layer, inputs, node.sample_shape)
+
+    def _only_consumer(self, node: StepNode, position: int = 0) -> StepNode | None:
+        """Return the rebuilt input of `node` if nobody else reads it."""
+        source = node.inputs[position]
+        return self.made[source] if self.counts[source] == 1 else None
+
+    def _absorb_padding_into_conv(self, node: StepNode, step: FusedConv2D) -> StepNode:
+        before = self.made[node.inputs[0]]
+        pad, conv = before.layer, step.layer
+        # others may read the padded input too: it is then computed for them
+        if isinstance(pad, ZeroPadding2D) and conv.padding == "valid" and _smaller(pad.padding, conv.extent):
+            return Node(replace(step, extra=pad.padding), before.inputs, node.sample_shape)
+        return self._same(node)
+
+    def _absorb_conv_into_norm(self, node: StepNode, step: FusedBatchNormalization) -> StepNode:
+        before = self._only_consumer(node)
+        if before is None or not isinstance(before.layer, FusedConv2D) or not _plain(before.layer):
+            return self._same(node)
+        folds = not step.batch_statistics and node not in self.active
+        return Node(replace(before.layer, norm=step, folds=folds), before.inputs, node.sample_shape)
+
+    def _absorb_add(self, node: StepNode) -> StepNode:
+        candidates = []
+        for position in range(len(node.inputs)):
+            before = self._only_consumer(node, position)
+            if len(node.inputs) == 2 and before is not None and _takes_residual(before.layer):
+                candidates.append((self.place[before], position, before))
+        if not candidates:
+            return self._same(node)
+        _, position, before = max(candidates, key=lambda candidate: candidate[0])
+        step = before.layer
+        assert isinstance(step, FusedConv2D | FusedBatchNormalization)
+        residual = self.made[node.inputs[1 - position]]
+        return Node(replace(step, residual=True), (residual, *before.inputs), node.sample_shape)
+
+    def _absorb_relu(self, node: StepNode) -> StepNode:
+        before = self._only_consumer(node)
+        if before is None:
+            return self._same(node)
+        step = before.layer
+        free = isinstance(step, FusedConv2D) and not step.pool
+        if (free or isinstance(step, FusedBatchNormalization | FusedDense)) and not step.nonnegative:
+            assert isinstance(step, FusedConv2D | FusedBatchNormalization | FusedDense)
+            return Node(replace(step, relu=True), before.inputs, node.sample_shape)
+        return self._same(node)
+
+    def _absorb_into_pool(self, node: StepNode, step: FusedMaxPooling2D) -> StepNode:
+        before = self._only_consumer(node)
+        if before is not None and _takes_pool(before, step):
+            assert isinstance(before.layer, FusedConv2D)
+            return Node(replace(before.layer, pool=True), before.inputs, node.sample_shape)
+        before = self.made[node.inputs[0]]
+        pad = before.layer
+        if isinstance(pad, ZeroPadding2D) and before.inputs[0].layer.nonnegative:
+            if _smaller(pad.padding, step.layer.pool_size) and step.layer.padding == "valid":
+                return Node(replace(step, extra=pad.padding), before.inputs, node.sample_shape)
+        return self._same(node)
+
+
+def _smaller(padding: Padding, window: tuple[int, int]) -> bool:
+    return all(max(sides) < extent for sides, extent in zip(padding, window, strict=True))
+
+
+def _plain(step: FusedConv2D) -> bool:
+    return not (step.norm or step.residual or step.relu or step.pool)
+
+
+def _takes_residual(step: Step) -> bool:
+    if isinstance(step, FusedConv2D):
+        return not (step.residual or step.relu or step.pool)
+    return isinstance(step, FusedBatchNormalization) and not (step.residual or step.relu)
+
+
+def _takes_pool(before: StepNode, pool: FusedMaxPooling2D) -> bool:
+    step, layer = before.layer, pool.layer
+    if not isinstance(step, FusedConv2D) or step.residual or step.pool or (step.norm and not step.folds):
+        return False
+    H, W, _ = before.sample_shape
+    padding_free = layer.padding == "valid" or (H % 2 == 0 and W % 2 == 0)
+    return layer.pool_size == layer.strides == (2, 2) and padding_free

@@ -1,0 +1,249 @@
+"""What fit, evaluate and predict are given, as batches: arrays, datasets, generators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastcnn.data.order import epoch_order
+from fastcnn.graph import Shape
+from fastcnn.layers.base import Array
+from fastcnn.losses import Loss
+
+BATCH_SIZE = 32  # Keras' default
+Labels = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples: `rows` of `x`, with their labels and weights; nothing is copied before `write`."""
+
+    x: NDArray[Any]
+    rows: slice | NDArray[np.int64]
+    size: int
+    y: Labels | None = None
+    sample_weight: Array | None = None
+
+    def write(self, out: Array) -> None:
+        """Copy the samples into a float32 array, converting as they go."""
+        if isinstance(self.rows, slice):
+            np.copyto(out, self.x[self.rows], casting="unsafe")
+        elif self.x.dtype == out.dtype and self.x.flags.c_contiguous:
+            np.take(self.x, self.rows, axis=0, out=out, mode="clip")
+        else:
+            for place, row in zip(out, self.rows, strict=True):
+                np.copyto(place, self.x[row], casting="unsafe")
+
+
+class Source:
+    """Batches of any number of epochs; `steps` is their number in one epoch, None if unknown."""
+
+    steps: int | None = None
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch, counted from 0."""
+        raise NotImplementedError
+
+
+class ArraySource(Source):
+    """Arrays cut into batches, in an order that follows from (seed, epoch) when shuffled."""
+
+    def __init__(
+        self, x: NDArray[Any], y: Labels | None, sample_weight: Array | None, batch_size: int, seed: int | None
+    ) -> None:
+        self.x, self.y, self.sample_weight = x, y, sample_weight
+        self.batch_size = batch_size
+        self.seed = seed
+        self.steps = math.ceil(len(x) / batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield batches of `batch_size` samples and a smaller last one."""
+        order = None if self.seed is None else epoch_order(len(self.x), self.seed, epoch)
+        for begin in range(0, len(self.x), self.batch_size):
+            rows = slice(begin, min(begin + self.batch_size, len(self.x)))
+            chosen = rows if order is None else order[rows]
+            yield Batch(
+                self.x,
+                chosen,
+                rows.stop - rows.start,
+                None if self.y is None else self.y[chosen],
+                None if self.sample_weight is None else self.sample_weight[chosen],
+            )
+
+
+class IterableSource(Source):
+    """A dataset that can be iterated again and again, or a generator, giving x, (x, y) or (x, y, sample_weight)."""
+
+    def __init__(self, where: str, data: Iterable[Any], shape: Shape) -> None:
+        self.where = where
+        self.data = data
+        self.shape = shape
+        self.steps = len(data) if isinstance(data, Sized) else None
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield what the data give for an epoch."""
+        numbered: Callable[[int], Iterable[Any]] | None = getattr(self.data, "epoch", None)
+        for item in self.data if numbered is None else numbered(epoch):
+            x, y, sample_weight = _unpacked(self.where, item)
+            x = checked_x(self.where, x, self.shape)
+            weights = None if sample_weight is None else checked_weights(self.where, sample_weight, len(x))
+            if len(x):
+                yield Batch(x, slice(None), len(x), None if y is None else np.asarray(y), weights)
+
+
+class EndlessSource(Source):
+    """Exactly `steps` batches per epoch: the next one goes on where the last one stopped, beginning again at the end."""
+
+    def __init__(self, where: str, source: Source, steps: int) -> None:
+        self.where = where
+        self.source = source
+        self.steps = steps
+        self._batches: Iterator[Batch] | None = None
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the next `steps` batches; raises ValueError when the data end before that and cannot begin again."""
+        if self._batches is None:
+            self._batches = self._all(epoch)
+        for step in range(self.steps or 0):
+            batch = next(self._batches, None)
+            if batch is None:
+                raise ValueError(f"{self.where}: the data ended after {step} of {self.steps} batches of epoch {epoch + 1}")
+            yield batch
+
+    def _all(self, first: int) -> Iterator[Batch]:
+        for epoch in count(first):
+            empty = True
+            for batch in self.source.epoch(epoch):
+                empty = False
+                yield batch
+            if empty:
+                return
+
+
+def open_source(
+    where: str,
+    shape: Shape,
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    steps: int | None = None,
+) -> Source:
+    """Return the batches of what a method was given; `where` names it in errors.
+
+    Raises ValueError and TypeError for data that are empty, of another shape than `shape`, or not numbers.
+    """
+    check_count(where, "batch_size", batch_size)
+    check_count(where, "steps", steps)
+    if is_array_like(x):
+        array = checked_x(where, x, shape)
+        if len(array) == 0:
+            raise ValueError(f"{where}: x holds no samples (x is {list(array.shape)})")
+        labels = None if y is None else np.asarray(y)
+        if labels is not None and (labels.ndim == 0 or len(labels) != len(array)):
+            raise ValueError(f"{where}: y must hold {len(array)} labels, one per sample of x, got {list(labels.shape)}")
+        weights = None if sample_weight is None else checked_weights(where, sample_weight, len(array))
+        source: Source = ArraySource(array, labels, weights, batch_size or BATCH_SIZE, seed)
+    else:
+        for argument, value in (("y", y), ("sample_weight", sample_weight), ("batch_size", batch_size)):
+            if value is not None:
+                raise ValueError(f"{where}: {argument} must be None when x is a dataset or generator, which gives it")
+        if not isinstance(x, Iterable):
+            raise TypeError(f"{where}: x must be an array, a dataset or a generator, got {type(x).__name__}")
+        source = IterableSource(where, x, shape)
+        if source.steps == 0:
+            raise ValueError(f"{where}: x holds no batches")
+        if source.steps is None and steps is None:
+            raise ValueError(f"{where}: a generator has no length, so the number of steps must be given")
+    return source if steps is None else EndlessSource(where, source, steps)
+
+
+def is_array_like(x: Any) -> bool:
+    """Return whether x is samples in one piece rather than something that yields batches."""
+    return isinstance(x, np.ndarray | list | tuple) or hasattr(x, "__array__")
+
+
+def checked_x(where: str, x: ArrayLike, shape: Shape) -> NDArray[Any]:
+    """Return samples as an array [N, *shape]; raises TypeError for what is not real numbers, ValueError for shapes."""
+    array = np.asarray(x)
+    if isinstance(x, np.ma.MaskedArray) or array.dtype.kind not in "biuf":
+        kind = "a masked array" if isinstance(x, np.ma.MaskedArray) else str(array.dtype)
+        raise TypeError(f"{where}: x must hold real numbers, got {kind}")
+    if array.shape[1:] != shape or array.ndim == 0:
+        expected = ", ".join(str(size) for size in shape)
+        raise ValueError(f"{where}: x must be [N, {expected}] but is {list(array.shape)}")
+    return array
+
+
+def checked_weights(where: str, sample_weight: ArrayLike, size: int) -> Array:
+    """Return one float32 weight per sample; raises ValueError for another shape and for NaN or infinity."""
+    weights = np.asarray(sample_weight)
+    if weights.shape not in ((size,), (size, 1)) or weights.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{where}: sample_weight must be {size} numbers, one per sample, got {list(weights.shape)} {weights.dtype}"
+        )
+    weights = weights.reshape(-1).astype(np.float32)
+    if not np.isfinite(weights).all():
+        raise ValueError(f"{where}: sample_weight must be finite")
+    return weights
+
+
+def class_weights(where: str, class_weight: Mapping[int, float], y: Labels, classes: int) -> Array:
+    """Return the weight of each sample's class; raises ValueError for a class that the model does not have."""
+    table = np.ones(classes, np.float32)
+    for number, weight in class_weight.items():
+        if not 0 <= number < classes:
+            raise ValueError(f"{where}: class_weight names class {number}, the model has classes 0..{classes - 1}")
+        table[number] = weight
+    labels = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] == classes > 1 else y.reshape(-1).astype(np.int64)
+    return table[labels]
+
+
+def split(where: str, data: Sequence[Any], fraction: float) -> tuple[list[Any], list[Any]]:
+    """Return arrays (None stays None) without and with their last `fraction` of samples, as Keras' validation_split."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"{where}: validation_split must lie in [0, 1), got {fraction!r}")
+    if not is_array_like(data[0]):
+        raise ValueError(f"{where}: validation_split needs arrays; give validation_data with a dataset or generator")
+    arrays = [None if array is None else np.asarray(array) for array in data]
+    size = len(data[0])
+    kept = math.floor(size * (1 - fraction))
+    if kept in (0, size):
+        raise ValueError(f"{where}: validation_split {fraction} of {size} samples leaves {kept} for training")
+    return (
+        [None if array is None else array[:kept] for array in arrays],
+        [None if array is None else array[kept:] for array in arrays],
+    )
+
+
+def targets(where: str, loss: Loss, batch: Batch, classes: int) -> Array:
+    """Return a batch's labels as float32 [N,classes]; raises ValueError as the loss does, and without labels."""
+    if batch.y is None:
+        raise ValueError(f"{where}: y is missing; the data must give labels too")
+    t = loss.targets(batch.y, classes, f"{where}: y")
+    if len(t) != batch.size:
+        raise ValueError(f"{where}: y has {len(t)} labels for {batch.size} samples")
+    return t
+
+
+def check_count(where: str, argument: str, value: int | None) -> None:
+    """Raise ValueError unless value is None or a positive integer."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
+        raise ValueError(f"{where}: {argument} must be a positive integer or None, got {value!r}")
+
+
+def _unpacked(where: str, item: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(item, tuple):
+        return item, None, None
+    if not 1 <= len(item) <= 3:
+        raise ValueError(f"{where}: a batch must be x, (x, y) or (x, y, sample_weight), got {len(item)} parts")
+    x, y, sample_weight = (*item, None, None)[:3]
+    return x, y, sample_weight

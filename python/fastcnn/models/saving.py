@@ -1,0 +1,224 @@
+"""Models as files: the architecture, the weights and what training needs to go on, in one safetensors file.
+
+What the names in a file mean is said in `fastcnn.formats.safetensors`. A file is data: its configuration can only name
+fastcnn's layers, or classes passed in `custom_objects`, and every name and shape is checked before a weight changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcnn import _core, random
+from fastcnn._version import __version__
+from fastcnn.formats import FilePath, ModelFileError, detect, safetensors
+
+if TYPE_CHECKING:
+    from fastcnn.layers import Layer
+    from fastcnn.models.model import Model
+
+SUFFIX = ".safetensors"
+
+_OPTIMIZER = "optimizer/"
+_VERSION, _ISA = "fastcnn.version", "fastcnn.isa"
+_CONFIG, _TRAINING, _CLASS_NAMES = "fastcnn.config", "fastcnn.training", "fastcnn.class_names"
+
+
+def check_suffix(filepath: FilePath) -> None:
+    """Raise ValueError unless a model can be saved under this name."""
+    suffix = os.path.splitext(os.fsdecode(filepath))[1]
+    if suffix.lower() != SUFFIX:
+        raise ValueError(f"{os.fsdecode(filepath)}: a model file ends in {SUFFIX} (safetensors), got {suffix!r}")
+
+
+def save(model: Model, filepath: FilePath, overwrite: bool = True) -> None:
+    """Write a whole model: architecture, weights, class names, and if it is compiled how it trains and the optimizer.
+
+    The file replaces an old one at once or not at all. Raises ValueError for another suffix than .safetensors and for
+    weights that are not finite, FileExistsError for a file that may not be overwritten, OSError.
+    """
+    tensors = _weights(model)
+    training: dict[str, Any] = {"compile": model.get_compile_config(), "seed": random.get_seed()}
+    if model.optimizer is not None:
+        training["step"] = model.optimizer.iterations
+        tensors |= {_OPTIMIZER + name: array for name, array in model.optimizer_state().items()}
+    metadata = _metadata() | {
+        _CONFIG: json.dumps({"class_name": type(model).__name__, "config": model.get_config()}),
+        _TRAINING: json.dumps(training),
+    }
+    if model.class_names is not None:
+        metadata[_CLASS_NAMES] = json.dumps(list(model.class_names))
+    _write(filepath, tensors, metadata, overwrite)
+
+
+def save_weights(model: Model, filepath: FilePath, overwrite: bool = True) -> None:
+    """Write the weights alone; raises as `save` does."""
+    _write(filepath, _weights(model), _metadata(), overwrite)
+
+
+def load_model(
+    filepath: FilePath,
+    custom_objects: Mapping[str, type[Layer]] | None = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> Model:
+    """Return the model in a file, compiled as it was when saved unless `compile` is false.
+
+    `custom_objects` maps class names to the caller's own layers. Raises ModelFileError for a file that is damaged, of
+    another format or no whole model, OSError, and ValueError for `safe_mode=False`: nothing in a file is ever run.
+    """
+    if not safe_mode:
+        raise ValueError("load_model: safe_mode must be True; fastcnn never runs code from a model file")
+    header = _read_header(filepath)
+    if _CONFIG not in header.metadata:
+        raise ModelFileError(
+            f"{os.fsdecode(filepath)}: holds weights but no architecture ({_CONFIG} is missing); build the model and "
+            "call its load_weights"
+        )
+    model = _build(filepath, header.metadata, custom_objects or {})
+    expected = _shapes(model)
+    restored = _compile(filepath, model, header.metadata) if compile else False
+    if restored:
+        expected |= {_OPTIMIZER + name: array.shape for name, array in model.optimizer_state().items()}
+    else:
+        expected |= _optimizer_shapes(header)
+    file = safetensors.read(filepath, expected)
+    _assign(model, file.tensors)
+    if restored:
+        state = {name: file.tensors[_OPTIMIZER + name] for name in model.optimizer_state()}
+        model.load_optimizer_state(state)
+    return model
+
+
+def load_weights(model: Model, filepath: FilePath, by_name: bool = False, skip_mismatch: bool = False) -> None:
+    """Overwrite a model's weights with those of the same names in a file, all of them or, after an error, none.
+
+    `by_name` allows names that only the model or only the file has; `skip_mismatch` leaves weights of another shape as
+    they are and warns. Raises ModelFileError listing every name that is missing, unexpected or of another shape.
+    """
+    header = _read_header(filepath)
+    own = _shapes(model)
+    found = {name: info.shape for name, info in header.tensors.items()}
+    expected = (found if by_name else dict.fromkeys(own)) | {
+        name: found[name] if skip_mismatch and name in found else shape
+        for name, shape in own.items()
+        if name in found or not by_name
+    }
+    file = safetensors.read(filepath, expected | _optimizer_shapes(header))
+    fitting = {name: file.tensors[name] for name, shape in own.items() if found.get(name) == shape}
+    if skipped := [name for name in own if name in found and name not in fitting]:
+        lines = [f"{name} is {list(found[name])} in the file, {list(own[name])} in the model" for name in skipped]
+        warnings.warn(f"load_weights: skipped weights of another shape: {'; '.join(lines)}", stacklevel=2)
+    _assign(model, fitting)
+
+
+def _metadata() -> dict[str, str]:
+    return {_VERSION: __version__, _ISA: _core.isa()}
+
+
+def _weights(model: Model) -> dict[str, NDArray[Any]]:
+    """Return every weight by its path; raise ValueError for values that are not finite."""
+    tensors: dict[str, NDArray[Any]] = {}
+    for parameter in model.weights:
+        if parameter.path in tensors or parameter.path.startswith(_OPTIMIZER):
+            raise ValueError(f"save: the layer name in {parameter.path} is taken, rename the layer")
+        value = parameter.value
+        if not np.isfinite(value).all():
+            raise ValueError(f"save: {parameter.path} holds NaN or infinity; such a model is not saved")
+        tensors[parameter.path] = value
+    return tensors
+
+
+def _write(
+    filepath: FilePath, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], overwrite: bool
+) -> None:
+    check_suffix(filepath)
+    if not overwrite and os.path.exists(filepath):
+        raise FileExistsError(f"{os.fsdecode(filepath)} exists and overwrite is False")
+    safetensors.write(filepath, tensors, metadata)
+
+
+def _read_header(filepath: FilePath) -> safetensors.Header:
+    detect(filepath)
+    return safetensors.read_header(filepath)
+
+
+def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    return {parameter.path: parameter.shape for parameter in model.weights}
+
+
+def _optimizer_shapes(header: safetensors.Header) -> dict[str, tuple[int, ...]]:
+    """Return what the file has for an optimizer, where nobody wants it."""
+    return {name: info.shape for name, info in header.tensors.items() if name.startswith(_OPTIMIZER)}
+
+
+def _assign(model: Model, tensors: Mapping[str, NDArray[Any]]) -> None:
+    arrays = {name: safetensors.to_float32(name, array) for name, array in tensors.items()}
+    for parameter in model.weights:
+        if parameter.path in arrays:
+            parameter.assign(arrays[parameter.path])
+
+
+def _build(filepath: FilePath, metadata: Mapping[str, str], custom_objects: Mapping[str, type[Layer]]) -> Model:
+    from fastcnn.models import Model, Sequential
+
+    classes = {cls.__name__: cls for cls in (Model, Sequential)}
+    stored = _json(filepath, metadata, _CONFIG)
+    class_name = stored.get("class_name")
+    if class_name not in classes:
+        raise ModelFileError(f"{os.fsdecode(filepath)}: holds a {class_name!r}, expected {' or '.join(classes)}")
+    try:
+        model = classes[class_name].from_config(stored["config"], custom_objects)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{os.fsdecode(filepath)}: the architecture cannot be built: {_reason(error)}") from error
+    model.class_names = _class_names(filepath, metadata)
+    return model
+
+
+def _compile(filepath: FilePath, model: Model, metadata: Mapping[str, str]) -> bool:
+    """Compile the model as it was; return False if it was not."""
+    config = _json(filepath, metadata, _TRAINING).get("compile")
+    if config is None:
+        return False
+    try:
+        model.compile_from_config(config)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"{os.fsdecode(filepath)}: the model cannot be compiled: {_reason(error)}; load_model(compile=False) loads "
+            "the rest"
+        ) from error
+    return True
+
+
+def _reason(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _class_names(filepath: FilePath, metadata: Mapping[str, str]) -> list[str] | None:
+    if _CLASS_NAMES not in metadata:
+        return None
+    names = _parse(filepath, metadata, _CLASS_NAMES)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelFileError(f"{os.fsdecode(filepath)}: {_CLASS_NAMES} is not a list of names")
+    return names
+
+
+def _json(filepath: FilePath, metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+    """Return the JSON object under a key, empty if there is none."""
+    value = _parse(filepath, metadata, key) if key in metadata else {}
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{os.fsdecode(filepath)}: {key} is not a JSON object")
+    return value
+
+
+def _parse(filepath: FilePath, metadata: Mapping[str, str], key: str) -> Any:
+    try:
+        return json.loads(metadata[key])
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{os.fsdecode(filepath)}: {key} is not JSON ({error})") from error

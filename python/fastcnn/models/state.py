@@ -1,0 +1,131 @@
+"""What a model needs only while it trains: gradients, optimizer slots, the batch's statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcnn.layers.base import Array
+from fastcnn.layers.norm import BatchNormalization
+from fastcnn.optimizers import Optimizer
+from fastcnn.parameters import FlatLayout, Parameter, flat_floats
+
+if TYPE_CHECKING:
+    from fastcnn._core import Program
+
+
+class TrainingState:
+    """Flat gradients and slots for `parameters`, and flat statistics for the layers in `norms`."""
+
+    def __init__(
+        self, optimizer: Optimizer, parameters: Sequence[Parameter], norms: Sequence[BatchNormalization]
+    ) -> None:
+        self.optimizer = optimizer
+        self.layout = FlatLayout(parameters)
+        self.gradients = flat_floats(self.layout.size)
+        self.slots = {name: flat_floats(self.layout.size) for name in optimizer.slots}
+        self.settings: NDArray[np.float64] = np.array(optimizer.settings())
+        self._statistics = [_Statistics(momentum, same) for momentum, same in _by_momentum(norms).items()]
+        self._of_norm = {norm: part for part in self._statistics for norm in part.norms}
+
+    # -- for programs --------------------------------------------------------------------------------------------------
+
+    def gradient(self, parameter: Parameter) -> Array:
+        """Return the gradient of a parameter, a view."""
+        return self.layout.view(self.gradients, parameter)
+
+    def statistics(self, norm: BatchNormalization) -> tuple[Array, Array]:
+        """Return where the batch's mean and variance of a layer go."""
+        part = self._of_norm[norm]
+        return part.layout.view(part.batch, norm.moving_mean), part.layout.view(part.batch, norm.moving_variance)
+
+    def emit_begin(self, program: Program) -> None:
+        """Append what comes before the forward run: statistics of an earlier batch that were NaN must not stay so."""
+        for part in self._statistics:
+            program.fill(part.batch, 0.0)
+
+    def emit_update(self, program: Program) -> None:
+        """Append the update: moving statistics first, since they take no time, then the weights."""
+        for part in self._statistics:
+            for run in part.layout.runs:
+                batch, moving = part.batch[run.flat], run.store.values[run.values]
+                program.scale(batch, batch, 1 - part.momentum)
+                program.scale(moving, moving, part.momentum)
+                program.copy(batch, moving, accumulate=True)
+        for run in self.layout.runs:
+            self.optimizer.emit_update(
+                program,
+                run.store.values[run.values],
+                self.gradients[run.flat],
+                {name: flat[run.flat] for name, flat in self.slots.items()},
+                self.settings,
+            )
+
+    def begin_update(self) -> None:
+        """Set the numbers of the next update and count it; the program's update must follow."""
+        self.settings[:] = self.optimizer.settings()
+        self.optimizer.iterations += 1
+        for run in self.layout.runs:
+            run.count_change()
+        for part in self._statistics:
+            for run in part.layout.runs:
+                run.count_change()
+
+    # -- for files -----------------------------------------------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> tuple[int, int]:
+        """Bytes of gradients and of optimizer slots."""
+        return self.gradients.nbytes, sum(flat.nbytes for flat in self.slots.values())
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the slots as "<slot>/<parameter>", views, and the number of updates as "iterations"."""
+        arrays: dict[str, NDArray[Any]] = {"iterations": np.array(self.optimizer.iterations, np.int64)}
+        for name, flat in self.slots.items():
+            for parameter, view in self.layout.views(flat):
+                arrays[f"{name}/{parameter.path}"] = view
+        return arrays
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Restore what `arrays` returned; raises ValueError naming what is missing, unexpected or of another shape."""
+        expected = {name: array.shape for name, array in self.arrays().items()}
+        for problem, names in (
+            ("lacks", expected.keys() - arrays.keys()),
+            ("has the unexpected", arrays.keys() - expected.keys()),
+        ):
+            if names:
+                raise ValueError(f"load_optimizer_state: the state {problem} {', '.join(sorted(names))}")
+        for name, shape in expected.items():
+            if arrays[name].shape != shape:
+                raise ValueError(f"load_optimizer_state: {name} is {list(shape)}, got {list(arrays[name].shape)}")
+        self.optimizer.iterations = int(arrays["iterations"])
+        for name, flat in self.slots.items():
+            for parameter, view in self.layout.views(flat):
+                view[...] = arrays[f"{name}/{parameter.path}"]
+
+    def carry_over(self, before: TrainingState) -> None:
+        """Take the slots of the parameters that were trained before, with the same optimizer."""
+        for name, flat in self.slots.items():
+            for parameter, view in self.layout.views(flat):
+                if parameter in before.layout.offsets:
+                    view[...] = before.layout.view(before.slots[name], parameter)
+
+
+class _Statistics:
+    """Layers with the same momentum: the batch's means and variances beside their moving ones."""
+
+    def __init__(self, momentum: float, norms: Sequence[BatchNormalization]) -> None:
+        self.momentum = momentum
+        self.norms = norms
+        self.layout = FlatLayout([w for norm in norms for w in (norm.moving_mean, norm.moving_variance)])
+        self.batch = flat_floats(self.layout.size)
+
+
+def _by_momentum(norms: Sequence[BatchNormalization]) -> dict[float, list[BatchNormalization]]:
+    groups: dict[float, list[BatchNormalization]] = {}
+    for norm in norms:
+        groups.setdefault(norm.momentum, []).append(norm)
+    return groups

@@ -1,0 +1,320 @@
+"""From a graph of steps to a program of the engine: plan its memory, bind its arrays, append its operations."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcnn import _core
+from fastcnn.fuse import active_nodes, fuse, lower, with_loss
+from fastcnn.graph import Node, topological
+from fastcnn.layers.base import Array, Bounds, Layer, Padding, Pair, Slots, Step
+from fastcnn.layers.conv import ALGORITHMS, FusedConv2D
+from fastcnn.layers.norm import BatchNormalization, FusedBatchNormalization
+from fastcnn.liveness import CacheSpec, Lifetimes, cache_name, dy_name, lifetimes, y_name
+from fastcnn.parameters import Parameter
+from fastcnn.plan import Plan, plan
+
+if TYPE_CHECKING:
+    from fastcnn.layers.conv import Conv2D
+
+
+class Packer:
+    """Packed convolution weights, made once and shared by programs of all batch sizes.
+
+    With `shared`, all of them use one piece of memory in turn: right for weights that change at every step.
+    """
+
+    def __init__(self, shared: bool) -> None:
+        self._storage = _core.PackedStorage() if shared else None
+        self._packed: dict[tuple[object, ...], _core.PackedConv2D] = {}
+        self._lock = threading.Lock()
+
+    def packed(
+        self,
+        layer: Conv2D,
+        input_size: Pair,
+        padding: Padding,
+        norm: BatchNormalization | None,
+        backward_data: bool,
+    ) -> _core.PackedConv2D:
+        """Return the weights of a convolution, those of a normalisation folded in, for one pass."""
+        key = (layer, input_size, padding, norm, backward_data)
+        with self._lock:
+            if key not in self._packed:
+                self._packed[key] = self._pack(layer, input_size, padding, norm, backward_data)
+            return self._packed[key]
+
+    def _pack(
+        self, layer: Conv2D, input_size: Pair, padding: Padding, norm: BatchNormalization | None, backward_data: bool
+    ) -> _core.PackedConv2D:
+        bias = None if backward_data else layer.bias
+        read = [layer.kernel, bias]
+        batch_norm = None
+        if norm is not None:
+            parts = [norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance]
+            read += parts
+            gamma, beta = (None if w is None else w.memory for w in parts[:2])
+            batch_norm = (gamma, beta, norm.moving_mean.memory, norm.moving_variance.memory, norm.epsilon)
+        return _core.PackedConv2D(
+            layer.kernel.memory,
+            input_size,
+            strides=layer.strides,
+            padding=padding,
+            dilation=layer.dilation_rate,
+            backward_data=backward_data,
+            algorithm=ALGORITHMS[layer.algorithm],
+            bias=None if bias is None else bias.memory,
+            batch_norm=batch_norm,
+            versions=[w.version for w in read if w is not None],
+            storage=self._storage,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory for all packed weights."""
+        if self._storage is not None:
+            return self._storage.nbytes
+        return sum(packed.nbytes for packed in self._packed.values())
+
+
+class Training(Protocol):
+    """The part of a model's training state that a program needs."""
+
+    def gradient(self, parameter: Parameter) -> Array: ...
+    def statistics(self, norm: BatchNormalization) -> tuple[Array, Array]: ...
+    def emit_begin(self, program: _core.Program) -> None: ...
+    def emit_update(self, program: _core.Program) -> None: ...
+
+
+class Emitter(_core.Program):
+    """A program being written, with what steps need besides the operations."""
+
+    def __init__(
+        self,
+        scratch: _core.Arena,
+        trained: Set[Layer],
+        constants: Packer,
+        variables: Packer,
+        training: Training | None,
+        repeated: Set[BatchNormalization],
+    ) -> None:
+        super().__init__(scratch)
+        self._trained = trained
+        self._constants = constants
+        self._variables = variables
+        self._training = training
+        self._repeated = repeated
+        self._written: set[Parameter] = set()
+
+    def packed_conv2d(
+        self,
+        layer: Conv2D,
+        input_size: Pair,
+        padding: Padding,
+        *,
+        norm: BatchNormalization | None = None,
+        backward_data: bool = False,
+    ) -> _core.PackedConv2D:
+        """Return a convolution's packed weights for one pass and input size."""
+        packer = self._variables if layer in self._trained else self._constants
+        return packer.packed(layer, input_size, padding, norm, backward_data)
+
+    def batchnorm_blocks(self, rows: int, channels: int) -> int:
+        """Return how many blocks batchnorm_statistics makes of `rows` values per channel."""
+        return _core.batchnorm_blocks(rows, channels)
+
+    def gradient(self, parameter: Parameter) -> tuple[Array, bool]:
+        """Return the gradient of a parameter and whether another call of its layer has already written it."""
+        assert self._training is not None
+        added = parameter in self._written
+        self._written.add(parameter)
+        return self._training.gradient(parameter), added
+
+    @contextmanager
+    def fresh_gradients(self, *parameters: Parameter | None) -> Iterator[list[Array | None]]:
+        """Give arrays for an operation that cannot add to gradients; None for what is not being trained."""
+        fresh: list[Array | None] = []
+        sums: list[tuple[Array, Array]] = []
+        for parameter in parameters:
+            if parameter is None:
+                fresh.append(None)
+                continue
+            gradient, added = self.gradient(parameter)
+            part = np.empty_like(gradient) if added else gradient
+            fresh.append(part)
+            if added:
+                sums.append((part, gradient))
+        yield fresh
+        for part, gradient in sums:
+            self.copy(part, gradient, accumulate=True)
+
+    def moving_statistics(self, norm: BatchNormalization) -> tuple[float, Array, Array]:
+        """Return (momentum, mean, variance) for batchnorm_merge to write.
+
+        They take the batch's own statistics, which the update moves the layer's towards; a layer called several times
+        moves its own at each call, as in Keras.
+        """
+        assert self._training is not None
+        if norm in self._repeated:
+            return norm.momentum, norm.moving_mean.memory, norm.moving_variance.memory
+        return 0.0, *self._training.statistics(norm)
+
+    def pass_on(self, dy: Array, dx: Array | None, accumulate: bool) -> None:
+        """Make dx (+)= dy, unless nobody wants it or they are the same memory."""
+        if dx is not None and dx.ctypes.data != dy.ctypes.data:
+            self.copy(dy, dx, accumulate=accumulate)
+
+
+class Recipe:
+    """A graph ready to become programs of any batch size: fused steps, and which of them have a backward run.
+
+    The layers in `trained` are being trained, the others are constants. With `loss_floor` the program ends with softmax
+    and cross-entropy. `fused` is switched off by tests alone.
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[Node[Layer]],
+        *,
+        trained: Set[Layer] = frozenset(),
+        loss_floor: float | None = None,
+        fused: bool = True,
+    ) -> None:
+        self.trained = trained
+        ends = lower(outputs, trained)
+        if loss_floor is not None:
+            ends = [with_loss(ends[0], loss_floor)]
+        if fused:
+            ends = fuse(ends)
+        self.nodes = topological(ends)
+        self.outputs = ends
+        active = active_nodes(self.nodes)
+        self.active = {i for i, node in enumerate(self.nodes) if node in active}
+        self.source = next(i for i, node in enumerate(self.nodes) if not node.inputs)
+        norms = Counter(norm for norm in (_norm_of(node.layer) for node in self.nodes) if norm)
+        self.repeated_norms = {norm for norm, count in norms.items() if count > 1}
+
+    def layout(self, batch: int, emitter: Emitter) -> Layout:
+        """Return the sizes and lifetimes of all arrays for a batch size."""
+        caches = []
+        for i, node in enumerate(self.nodes):
+            shapes = tuple(x.sample_shape for x in node.inputs)
+            caches.append(node.layer.cache(Bounds(batch, shapes, node.sample_shape, i in self.active), emitter))
+        return Layout(batch, caches, lifetimes(self.nodes, self.outputs, self.active, caches, batch))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The arrays of a recipe at one batch size, not placed yet."""
+
+    batch: int
+    caches: list[dict[str, CacheSpec]]
+    lifetimes: Lifetimes
+
+    def fits(self, sizes: Mapping[str, int]) -> bool:
+        """Return whether every array fits into the bytes that a larger batch size has for it."""
+        return all(value.nbytes <= sizes.get(value.name, -1) for value in self.lifetimes.values)
+
+
+class Placement:
+    """Where the arrays of a recipe lie, for all batch sizes up to the one it was made for."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.batch = layout.batch
+        self.plan: Plan = plan(layout.lifetimes.values)
+        self._sizes = {value.name: value.nbytes for value in layout.lifetimes.values}
+
+    def serves(self, layout: Layout) -> bool:
+        """Return whether a layout can use these offsets."""
+        return layout.batch <= self.batch and layout.fits(self._sizes)
+
+
+class BoundProgram:
+    """A program with its arrays: fill `x` (and `t`, `weight`), `compute`, read `outputs` (and `loss`), `update`."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        layout: Layout,
+        placement: Plan,
+        memory: NDArray[np.uint8],
+        emitter: Emitter,
+        training: Training | None,
+    ) -> None:
+        self.batch = layout.batch
+        self.emitter = emitter
+        slots = _bind(recipe, layout, placement, memory)
+        steps = [node.layer for node in recipe.nodes]
+        if training is not None:
+            training.emit_begin(emitter)
+        for step, s in zip(steps, slots, strict=True):
+            step.emit_forward(s, emitter)
+        for i in sorted(recipe.active, reverse=True):
+            steps[i].emit_backward(slots[i], emitter)
+        self._computed = len(emitter)
+        if training is not None:
+            training.emit_update(emitter)
+        self._end = len(emitter)
+
+        number = {node: i for i, node in enumerate(recipe.nodes)}
+        self.x = slots[recipe.source].y
+        self.outputs = [slots[number[node]].y for node in recipe.outputs]
+        self.cache = slots[number[recipe.outputs[0]]].cache
+
+    def compute(self) -> None:
+        """Run forward, and backward in training."""
+        self.emitter.run(0, self._computed)
+
+    def update(self) -> None:
+        """Apply the gradients and the new moving statistics to the weights."""
+        self.emitter.run(self._computed, self._end)
+
+
+def _bind(recipe: Recipe, layout: Layout, placement: Plan, memory: NDArray[np.uint8]) -> list[Slots]:
+    """Make the arrays of every step, views of the arena."""
+    batch, offsets = layout.batch, placement.offsets
+
+    def view(name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
+        return np.ndarray(shape, dtype, memory, offsets[name])
+
+    number = {node: i for i, node in enumerate(recipe.nodes)}
+    shapes = [(batch, *node.sample_shape) for node in recipe.nodes]
+    ys = [view(y_name(i), shape) for i, shape in enumerate(shapes)]
+    slots = []
+    for i, node in enumerate(recipe.nodes):
+        inputs = [number[x] for x in node.inputs]
+        writes = layout.lifetimes.writes.get(i, ())
+        name = dy_name(i)
+        slots.append(
+            Slots(
+                xs=tuple(ys[x] for x in inputs),
+                y=ys[i],
+                dy=view(name, shapes[i]) if i in recipe.active and name in offsets else None,
+                dxs=tuple(None if w.node is None else view(dy_name(w.node), shapes[w.node]) for w in writes)
+                or (None,) * len(inputs),
+                accumulate=tuple(w.accumulate for w in writes) or (False,) * len(inputs),
+                cache={key: view(cache_name(i, key), spec.shape, spec.dtype) for key, spec in layout.caches[i].items()},
+            )
+        )
+    return slots
+
+
+def _norm_of(step: Step) -> BatchNormalization | None:
+    """Return the layer whose moving statistics a step changes."""
+    norm = step.norm if isinstance(step, FusedConv2D) else step
+    changes = isinstance(norm, FusedBatchNormalization) and norm.batch_statistics
+    return norm.layer if changes and isinstance(norm, FusedBatchNormalization) else None
+
+
+def runtime() -> tuple[str, bool]:
+    """Return what programs and packed weights depend on: the instruction set, and whether Winograd is allowed."""
+    return _core.isa(), _core.winograd()

@@ -1,0 +1,35 @@
+// Elementwise passes.
+#pragma once
+#include "driver/harness.hpp"
+
+namespace fastcnn::driver {
+
+inline void check_pointwise(int64_t size) {
+  case_name = "pointwise size " + std::to_string(size);
+  const Floats a = integers(size), b = integers(size);
+  const auto step = [&](const char* op, Floats y, const Values& want, auto f) {
+    run(op, {0, 0}, {output(y)}, [&](const Scratch&) { f(y.data()); });
+    compare(op, y, want);
+  };
+  const auto A = [&](int64_t i) { return static_cast<double>(a[i]); };
+  const auto B = [&](int64_t i) { return static_cast<double>(b[i]); };
+  const Floats empty(size);
+  step("relu_forward", empty, values(size, [&](int64_t i) { return relu(A(i)); }),
+       [&](float* y) { table->relu_forward(size, a.data(), y); });
+  step("relu_backward", empty, values(size, [&](int64_t i) { return A(i) > 0 ? B(i) : 0; }),
+       [&](float* y) { table->relu_backward(size, a.data(), b.data(), false, y); });
+  step("relu_backward", b, values(size, [&](int64_t i) { return B(i) + (A(i) > 0 ? B(i) : 0); }),
+       [&](float* y) { table->relu_backward(size, a.data(), b.data(), true, y); });
+  step("add_forward", empty, values(size, [&](int64_t i) { return A(i) + B(i); }),
+       [&](float* y) { table->add_forward(size, a.data(), b.data(), false, y); });
+  step("add_forward", b, values(size, [&](int64_t i) { return relu(A(i) + B(i)); }),
+       [&](float* y) { table->add_forward(size, a.data(), y, true, y); });
+  step("copy", empty, values(size, A), [&](float* y) { table->copy(size, a.data(), false, y); });
+  step("copy", b, values(size, [&](int64_t i) { return A(i) + B(i); }),
+       [&](float* y) { table->copy(size, a.data(), true, y); });
+  step("scale", b, values(size, [&](int64_t i) { return B(i) * 3 - 2; }),
+       [&](float* y) { table->scale(size, y, 3, -2, y); });
+  step("fill", empty, values(size, [](int64_t) { return 1.5; }), [&](float* y) { table->fill(size, 1.5f, y); });
+}
+
+}  // namespace fastcnn::driver

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn import applications
+from fastcnn.applications import imagenet_utils
+from fastcnn.layers import BatchNormalization, Conv2D, Input, Rescaling
+from fastcnn.models import Model
+
+# name: parameters in Keras' form, without top, not trainable, trainable in torchvision's form, layers with the input
+COUNTS = {
+    "VGG16": (138_357_544, 14_714_688, 0, 138_357_544, 23),
+    "VGG19": (143_667_240, 20_024_384, 0, 143_667_240, 26),
+    "ResNet18": (11_703_912, 11_190_912, 9_600, 11_689_512, 74),
+    "ResNet34": (21_823_208, 21_310_208, 17_024, 21_797_672, 130),
+    "ResNet50": (25_636_712, 23_587_712, 53_120, 25_557_032, 177),
+    "ResNet101": (44_707_176, 42_658_176, 105_344, 44_549_160, 347),
+    "ResNet152": (60_419_944, 58_370_944, 151_424, 60_192_808, 517),
+}
+
+
+def build(name: str, **arguments: Any) -> Model:
+    model: Model = getattr(applications, name)(weights=None, **arguments)
+    return model
+
+
+def trainable(model: Model) -> int:
+    return sum(parameter.size for parameter in model.trainable_weights)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts(name: str) -> None:
+    total, without_top, fixed, torchvision, layers = COUNTS[name]
+    model = build(name)
+    assert model.count_params() == total
+    assert total - trainable(model) == fixed
+    assert len(model.layers) == layers
+    assert model.input_shape == (None, 224, 224, 3)
+    assert model.output_shape == (None, 1000)
+    assert model.name == name.lower()
+    bare = build(name, include_top=False, input_shape=(96, 64, 3))
+    assert bare.count_params() == without_top
+    assert bare.output_shape == (None, 3, 2, 512 if total > 1e8 or int(name[6:]) < 50 else 2048)
+    other = build(name, variant="torchvision")
+    assert trainable(other) == torchvision
+    assert other.output_shape == (None, 1000)
+
+
+def test_seed_resnet50() -> None:
+    model = applications.ResNet50Seed()
+    assert model.count_params() == 23_600_006
+    assert trainable(model) == 23_546_886
+    assert len(model.layers) == 177
+    assert model.name == "ResNet50"
+    shapes = {
+        "conv1": (None, 32, 32, 64),
+        "res2a_branch1": (None, 15, 15, 256),
+        "res3d_branch2b": (None, 8, 8, 128),
+        "bn4f_branch2c": (None, 4, 4, 1024),
+        "res5c_branch2c": (None, 2, 2, 2048),
+        "avg_pool": (None, 1, 1, 2048),
+        "fc6": (None, 6),
+    }
+    assert {name: model.get_layer(name).output_shape for name in shapes} == shapes
+    assert sum(layer.count_params() for layer in model.layers if layer.name == "fc6") == 12_294
+    assert {n.epsilon for n in model.layers if isinstance(n, BatchNormalization)} == {1e-3}
+
+
+def test_seed_resnet50_names_the_layer_that_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="avg_pool"):
+        applications.ResNet50Seed((32, 32, 3))
+
+
+def test_seed_resnet50_arguments() -> None:
+    x = Rescaling(1 / 127.5, offset=-1)(Input((64, 64, 3)))
+    model = applications.ResNet50Seed(classes=3, momentum=0.9, input_tensor=x)
+    assert model.output_shape == (None, 3)
+    assert model.layers[-1].name == "fc3"
+    assert {n.momentum for n in model.layers if isinstance(n, BatchNormalization)} == {0.9}
+
+
+def test_vgg16_layer_names() -> None:
+    names = [layer.name for layer in build("VGG16").layers][1:]
+    expected = []
+    for block, count in enumerate((2, 2, 3, 3, 3), 1):
+        expected += [f"block{block}_conv{i + 1}" for i in range(count)] + [f"block{block}_pool"]
+    assert names == [*expected, "flatten", "fc1", "fc2", "predictions"]
+
+
+def test_resnet50_layer_names() -> None:
+    """The names and shapes of keras.applications, in the order in which its graph is written."""
+    model = build("ResNet50")
+    names = {layer.name for layer in model.layers}
+    expected = {"conv1_pad", "conv1_conv", "conv1_bn", "conv1_relu", "pool1_pad", "pool1_pool"}
+    for stage, depth in zip((2, 3, 4, 5), (3, 4, 6, 3), strict=True):
+        for block in range(1, depth + 1):
+            prefix = f"conv{stage}_block{block}_"
+            expected |= {f"{prefix}{k}_{part}" for k in (1, 2) for part in ("conv", "bn", "relu")}
+            expected |= {f"{prefix}{part}" for part in ("3_conv", "3_bn", "add", "out")}
+            if block == 1:
+                expected |= {f"{prefix}0_conv", f"{prefix}0_bn"}
+    assert names - {model.layers[0].name} == expected | {"avg_pool", "predictions"}
+    assert model.get_layer("pool1_pool").output_shape == (None, 56, 56, 64)
+    assert model.get_layer("conv5_block3_out").output_shape == (None, 7, 7, 2048)
+
+
+def conv(model: Model, name: str) -> Conv2D:
+    layer = model.get_layer(name)
+    assert isinstance(layer, Conv2D)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("variant", "strides", "bias", "epsilon", "momentum"),
+    [("keras", ((2, 2), (1, 1)), True, 1.001e-5, 0.99), ("torchvision", ((1, 1), (2, 2)), False, 1e-5, 0.9)],
+)
+def test_bottleneck_variants(
+    variant: str, strides: tuple[object, object], bias: bool, epsilon: float, momentum: float
+) -> None:
+    model = build("ResNet50", variant=variant)
+    assert (conv(model, "conv3_block1_1_conv").strides, conv(model, "conv3_block1_2_conv").strides) == strides
+    assert conv(model, "conv3_block1_0_conv").strides == (2, 2)
+    assert conv(model, "conv2_block1_1_conv").strides == (1, 1)
+    assert {n.use_bias for n in model.layers if isinstance(n, Conv2D)} == {bias}
+    norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
+    assert {(n.epsilon, n.momentum) for n in norms} == {(epsilon, momentum)}
+    padded = [layer.name for layer in model.layers if layer.name.endswith("_2_pad")]
+    assert padded == ([] if variant == "keras" else [f"conv{stage}_block1_2_pad" for stage in (3, 4, 5)])
+    assert model.get_layer("conv3_block1_2_conv").output_shape == (None, 28, 28, 128)
+
+
+@pytest.mark.parametrize("variant", ["keras", "torchvision"])
+def test_basic_block(variant: str) -> None:
+    """The stride is in the first 3x3, which pads one pixel on each side; only a wider stage projects its shortcut."""
+    model = build("ResNet34", variant=variant)
+    assert conv(model, "conv4_block1_1_conv").strides == (2, 2)
+    assert conv(model, "conv4_block1_1_conv").padding == "valid"
+    assert model.get_layer("conv4_block1_1_pad").output_shape == (None, 30, 30, 128)
+    assert conv(model, "conv4_block1_2_conv").padding == "same"
+    names = {layer.name for layer in model.layers}
+    assert "conv2_block1_0_conv" not in names
+    assert "conv4_block1_0_conv" in names
+
+
+def test_pooling_classes_and_activation() -> None:
+    assert build("ResNet18", include_top=False, pooling="avg").output_shape == (None, 512)
+    model = build("ResNet18", classes=7, classifier_activation=None, input_shape=(64, 64, 1), name="small")
+    assert model.name == "small"
+    assert model.output_shape == (None, 7)
+    assert model.input_shape == (None, 64, 64, 1)
+    assert model.get_layer("predictions").get_config()["activation"] in (None, "linear")
+
+
+def test_input_tensor_brings_its_own_input() -> None:
+    x = Rescaling(1 / 127.5, offset=-1, name="scale")(Input((64, 64, 3)))
+    model = build("ResNet18", input_tensor=x, classes=5)
+    assert [layer.name for layer in model.layers][1] == "scale"
+    assert model.input_shape == (None, 64, 64, 3)
+
+
+def test_weights_from_a_file(tmp_path: Path) -> None:
+    first = build("ResNet18", include_top=False, input_shape=(32, 32, 3))
+    first.save_weights(tmp_path / "w.safetensors")
+    second = applications.ResNet18(False, tmp_path / "w.safetensors", input_shape=(32, 32, 3))
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weights": "imagenet"}, 'ResNet18: weights="imagenet" would be a download'),
+        ({"variant": "timm"}, r"variant must be one of \('keras', 'torchvision'\), got 'timm'"),
+        ({"pooling": "max"}, r"pooling must be None or 'avg' \('max' is not supported yet\), got 'max'"),
+        ({"classes": 0}, "classes must be an integer of at least 1, got 0"),
+        ({"input_shape": (31, 64, 3)}, r"input_shape must be \(H, W, C\) of at least 32 x 32 .*got \(31, 64, 3\)"),
+        ({"input_shape": (64, 64)}, r"got \(64, 64\)"),
+        ({"input_shape": (64, 64, 3), "input_tensor": "x"}, r"input_shape is \[64, 64, 3\] .*has \[32, 32, 3\]"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    if "input_tensor" in arguments:
+        arguments = arguments | {"input_tensor": Input((32, 32, 3))}
+    with pytest.raises(ValueError, match=message):
+        applications.ResNet18(**({"weights": None} | arguments))
+
+
+def test_torchvision_vgg_needs_its_own_size() -> None:
+    with pytest.raises(ValueError, match=r"VGG16: variant='torchvision' .* takes pictures of 224 x 224 .*got 64 x 96"):
+        build("VGG16", variant="torchvision", input_shape=(64, 96, 3))
+    assert build("VGG16", variant="torchvision", include_top=False, input_shape=(64, 96, 3)).count_params() > 0
+
+
+def test_missing_weights_file() -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.safetensors"):
+        applications.ResNet18(weights="nowhere.safetensors", input_shape=(32, 32, 3))
+
+
+def test_signature_is_that_of_keras() -> None:
+    parameters = inspect.signature(applications.ResNet50).parameters.values()
+    assert [(parameter.name, parameter.default) for parameter in parameters] == [
+        ("include_top", True),
+        ("weights", "imagenet"),
+        ("input_tensor", None),
+        ("input_shape", None),
+        ("pooling", None),
+        ("classes", 1000),
+        ("classifier_activation", "softmax"),
+        ("name", None),
+        ("variant", "keras"),
+    ]
+
+
+def test_import_paths_of_keras() -> None:
+    assert applications.vgg16.VGG16 is applications.VGG16
+    assert applications.vgg19.VGG19 is applications.VGG19
+    assert applications.resnet50.ResNet50 is applications.ResNet50
+    assert applications.resnet.ResNet101 is applications.ResNet101
+    for module in (applications.vgg16, applications.vgg19, applications.resnet50, applications.resnet):
+        assert module.preprocess_input is imagenet_utils.preprocess_input
+
+
+X = np.arange(2 * 3 * 4 * 3, dtype=np.float32).reshape(2, 3, 4, 3)
+PREPARED = {
+    "caffe": X[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32),
+    "tf": X / np.float32(127.5) - 1,
+    "torch": (X / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+}
+
+
+@pytest.mark.parametrize("mode", PREPARED)
+def test_preprocess_input(mode: str) -> None:
+    x = X.copy()
+    y = imagenet_utils.preprocess_input(x, mode=mode)
+    assert y.dtype == np.float32
+    assert y.flags.c_contiguous
+    assert np.array_equal(x, X)  # Keras overwrites it
+    np.testing.assert_allclose(y, PREPARED[mode], rtol=1e-5)
+    np.testing.assert_array_equal(imagenet_utils.preprocess_input(X[0].astype(np.uint8), mode=mode), y[0])
+    first = imagenet_utils.preprocess_input(X.transpose(0, 3, 1, 2), data_format="channels_first", mode=mode)
+    np.testing.assert_array_equal(first, y.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "bgr"}, "mode must be one of caffe, tf, torch, got 'bgr'"),
+        ({"data_format": "nchw"}, "data_format must be None, 'channels_last' or 'channels_first', got 'nchw'"),
+    ],
+)
+def test_preprocess_input_refuses(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        imagenet_utils.preprocess_input(X, **arguments)
+
+
+def test_preprocess_input_needs_three_channels() -> None:
+    with pytest.raises(ValueError, match=r"x must be \[\.\.\., H, W, 3\], got \[2, 3, 4, 1\]"):
+        imagenet_utils.preprocess_input(X[..., :1])
+    with pytest.raises(ValueError, match=r"x must be \[\.\.\., 3, H, W\], got \[2, 4, 3, 3\]"):
+        imagenet_utils.preprocess_input(X.transpose(0, 2, 1, 3), data_format="channels_first")
