@@ -1,5 +1,6 @@
 // The kernels without Python: each instruction set that runs here against plain loops in double, on 1, 2 and 3 threads,
-// every array and scratch area ending at a page that nobody may touch. For targets without a Python, qemu and sanitizers.
+// every array and scratch area ending at a page that nobody may touch. For targets without a Python, qemu and
+// sanitizers.
 //
 //   driver [isa ...]      all that run here by default; exit code 1 when a check fails
 //

@@ -24,8 +24,8 @@ COUNTS = {
 }
 
 
-def build(name: str, **arguments: Any) -> Model:
-    model: Model = getattr(applications, name)(weights=None, **arguments)
+def build(application: str, **arguments: Any) -> Model:
+    model: Model = getattr(applications, application)(weights=None, **arguments)
     return model
 
 

@@ -68,7 +68,7 @@ def test_show_trainable() -> None:
     model = chain()
     model.get_layer("conv").trainable = False
     marks = {line.split()[0]: line.split()[-1] for line in lines(model, show_trainable=True) if "(None" in line}
-    assert marks == {"x": "-", "conv": "N", "flat": "-", "fc": "Y"}
+    assert marks == {"conv": "N", "flat": "-", "fc": "Y"}
 
 
 def test_layer_range() -> None:

@@ -30,7 +30,7 @@ def build() -> Model:
 
 def trained(optimizer: Any = None, steps: int = 3) -> Model:
     model = build()
-    model.compile(optimizer or Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(optimizer or Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
     for _ in range(steps):
         model.train_on_batch(X, Y)
     return model
@@ -210,8 +210,11 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any], dict[str, str]], None], str]]
     "not JSON": (lambda t, m: m.update({"fastcnn.config": "{"}), r"fastcnn\.config is not JSON"),
     "deep JSON": (lambda t, m: m.update({"fastcnn.config": "[" * 100_000}), r"fastcnn\.config is not JSON"),
     "a list": (lambda t, m: m.update({"fastcnn.config": "[]"}), r"fastcnn\.config is not a JSON object"),
-    "other model class": (config(lambda s: s.update(class_name="os.system")), "holds a 'os.system', expected Model"),
-    "class name of another type": (config(lambda s: s.update(class_name=["Model"])), "expected Model"),
+    "other model class": (
+        config(lambda s: s.update(class_name="os.system")),
+        "holds a 'os.system', expected a Model or Sequential",
+    ),
+    "class name of another type": (config(lambda s: s.update(class_name=["Model"])), "expected a Model or Sequential"),
     "no config": (config(lambda s: s.pop("config") and None), "'config' is missing"),
     "config is a text": (config(lambda s: s.update(config="x")), "cannot be built"),
     "unknown layer": (config(lambda s: layer(s, "conv").update(class_name="Lambda")), "'Lambda'"),
@@ -237,8 +240,40 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any], dict[str, str]], None], str]]
         "be compiled",
     ),
     "compiled with a list": (lambda t, m: m.update({"fastcnn.training": '{"compile": [1]}'}), "cannot be compiled"),
+    "a step that is no number": (lambda t, m: t.update({"optimizer/iterations": np.array(np.nan)}), "a whole number"),
+    "a step before the first": (lambda t, m: t.update({"optimizer/iterations": np.array(-1)}), "at least 0, got -1"),
     "no architecture": (lambda t, m: m.pop("fastcnn.config") and None, "holds weights but no architecture"),
 }
+
+
+def test_optimizer_slots_of_another_type(path: Path) -> None:
+    def change(tensors: dict[str, Any], metadata: dict[str, str]) -> None:
+        tensors["optimizer/momentum/fc/bias"] = np.ones(4, np.int8)
+
+    saving.save(trained(), path)
+    rewrite(path, change)
+    with pytest.raises(ModelFileError, match="momentum/fc/bias.* is int8"):
+        saving.load_model(path)
+
+
+def test_no_optimizer_state_where_there_must_be(path: Path) -> None:
+    def change(tensors: dict[str, Any], metadata: dict[str, str]) -> None:
+        for name in [name for name in tensors if name.startswith("optimizer/")]:
+            del tensors[name]
+
+    saving.save(trained(), path)
+    rewrite(path, change)
+    with pytest.raises(ModelFileError, match="optimizer/momentum/conv/kernel"):
+        saving.load_model(path)
+    saving.load_model(path, compile=False)
+
+
+def test_compiled_but_never_trained(path: Path) -> None:
+    model = trained(steps=0)
+    saving.save(model, path)
+    assert not any(name.startswith("optimizer/") for name in safetensors.read(path).tensors)
+    loaded = saving.load_model(path)
+    assert loaded.train_on_batch(X, Y) == model.train_on_batch(X, Y)
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

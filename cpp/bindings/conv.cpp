@@ -175,7 +175,6 @@ void conv2d_forward(PyProgram& p, Array x, SharedPacked w, Array y, OptionalArra
   const Dims out = pool ? Dims{s.N, s.P / 2, s.Q / 2, s.K} : Dims{s.N, s.P, s.Q, s.K};
   check.product({s.N, s.P, s.Q, s.K, 4});
   float* py_ = check.out("y", y, out);
-  check.apart("y", y, "x", x);
   check.require(!pool || (!residual && !statistics), "pool goes with neither residual nor statistics");
   check.require(pool || !argmax, "argmax needs pool");
   check.require(statistics.has_value() == counts.has_value(), "statistics and counts come together");
@@ -191,7 +190,25 @@ void conv2d_forward(PyProgram& p, Array x, SharedPacked w, Array y, OptionalArra
   const int64_t blocks = p.kernels->conv2d_statistics_blocks(s, w->choice);
   Epilogue after{nullptr, check.in("residual", residual, out), relu, check.out("statistics", statistics, {blocks, 2, s.K}),
                  check.out<int64_t>("counts", counts, {blocks}), check.out<uint8_t>("argmax", argmax, out), pool};
-  if (residual) check.apart("y", y, "residual", *residual, true);
+  // What is written lies apart from all that is read or written, except that y may be the residual.
+  std::vector<std::pair<const char*, Array>> others{{"x", x}};
+  if (prologue) {
+    const auto& [mean, scale, shift, prologue_relu] = *prologue;
+    others.insert(others.end(), {{"prologue mean", mean}, {"prologue scale", scale}, {"prologue shift", shift}});
+  }
+  const auto claim = [&](const char* name, const OptionalArray& written) {
+    if (!written) return;
+    for (const auto& [other, array] : others) check.apart(name, *written, other, array);
+    others.emplace_back(name, *written);
+  };
+  claim("y", y);
+  if (residual) {
+    check.apart("y", y, "residual", *residual, true);
+    others.emplace_back("residual", *residual);
+  }
+  claim("statistics", statistics);
+  claim("counts", counts);
+  claim("argmax", argmax);
   p.keep(x, y, residual, statistics, counts, argmax, py::cast(w));
   if (total(out) == 0) return;
   p.append(
@@ -280,6 +297,9 @@ void bind_conv(py::module_& m, ProgramClass& program) {
       .def(
           "statistics_blocks",
           [](const PackedConv2D& self, int64_t batch) {
+            const Check check("PackedConv2D.statistics_blocks");
+            check.require(batch >= 0, "batch must be 0 or more but is " + std::to_string(batch));
+            check.product({batch, self.shape.P, self.shape.Q, self.shape.K, 4});
             return self.kernels->conv2d_statistics_blocks(with_batch(self.shape, batch), self.choice);
           },
           py::arg("batch"));

@@ -23,6 +23,7 @@ void dense_forward(PyProgram& p, Array x, Array w, Array y, OptionalArray bias, 
   float* py_ = check.out("y", y, {s.N, s.K});
   check.apart("y", y, "x", x);
   check.apart("y", y, "w", w);
+  if (bias) check.apart("y", y, "bias", *bias);
   p.keep(x, w, y, bias);
   if (s.N == 0) return;
   p.append(

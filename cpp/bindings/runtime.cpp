@@ -21,6 +21,13 @@ void bind_runtime(py::module_& m) {
       },
       py::arg("threads"));
   m.def("forked", &forked, "True in a child forked after the worker team started: it runs serially.");
+  m.def(
+      "multiply_add_loop",
+      [](int64_t iterations) {
+        const py::gil_scoped_release release;
+        return kernels().multiply_add_loop(num_threads(), iterations);
+      },
+      py::arg("iterations"), "Runs multiply-adds on registers, one loop a thread; returns the number of flops.");
   m.attr("compiler") =
 #if defined(__clang__)
       "clang " __clang_version__;

@@ -167,6 +167,9 @@ struct Kernels {
   // -- optim over one flat range --------------------------------------------------------------------------------------
   void (*sgd_step)(int64_t size, const float* grads, const SGDSettings&, float* m, float* values);  // m null: no momentum
   void (*adam_step)(int64_t size, const float* grads, const AdamSettings&, float* m, float* v, float* values);
+
+  // -- roof: the flops of `tasks` loops of multiply-adds on registers, for measuring the machine ------------------------
+  int64_t (*multiply_add_loop)(int64_t tasks, int64_t iterations);
 };
 
 }  // namespace fastcnn

@@ -56,7 +56,7 @@ FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
     const int64_t K = larger(1, p.C * tap_count(p));
     const int64_t limit = larger(kMR, smaller(kBlockRows, kBlockFloats / K) / kMR * kMR);
     g.blocks = larger(1, ceil_div(M, limit));
-    g.block_rows = smaller(limit, round_up(ceil_div(M, g.blocks), kMR));
+    g.block_rows = smaller(limit, larger(kMR, round_up(ceil_div(M, g.blocks), kMR)));  // M = 0: no block
     g.blocks = ceil_div(M, g.block_rows);
   }
   const int64_t all = panels(p.K);
@@ -168,7 +168,8 @@ FASTCNN_INLINE void gather(const Problem& p, const float* x, int64_t first, int6
     }
 }
 
-// mean and sum of squared deviations of `rows` rows of one panel, in two passes while they are in cache
+// mean and sum of squared deviations of `rows` rows of one panel, in two passes while they are in cache; the second also
+// sums the plain deviations, which corrects the rounded mean of the first
 FASTCNN_INLINE void block_statistics(const float* y, int64_t rows, int64_t row_stride, int64_t width, float* mean,
                                      float* squares) {
   for (int64_t c = 0; c < width; c += kLanes) {
@@ -176,13 +177,15 @@ FASTCNN_INLINE void block_statistics(const float* y, int64_t rows, int64_t row_s
     vf sum{};
     for (int64_t m = 0; m < rows; ++m) sum += load_upto(y + m * row_stride + c, n);
     const vf average = sum * broadcast(1.0f / static_cast<float>(rows));
-    vf deviations{};
+    vf deviations{}, rest{};
     for (int64_t m = 0; m < rows; ++m) {
       const vf d = load_upto(y + m * row_stride + c, n) - average;
       deviations += d * d;
+      rest += d;
     }
-    store_upto(mean + c, average, n);
-    store_upto(squares + c, deviations, n);
+    const vf shift = rest * broadcast(1.0f / static_cast<float>(rows));
+    store_upto(mean + c, average + shift, n);
+    store_upto(squares + c, deviations - rest * shift, n);
   }
 }
 

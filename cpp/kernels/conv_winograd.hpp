@@ -243,7 +243,7 @@ static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int
   };
   for (int64_t c = 0; c < columns; c += kLanes) {
     const int64_t n = smaller(kLanes, columns - c);
-    vf sum{}, deviations{};
+    vf sum{}, deviations{}, rest{};
     int64_t pixels = 0;
     each(k0 + c, n, [&](vf v) FASTCNN_LAMBDA {
       sum += v;
@@ -253,9 +253,11 @@ static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int
     each(k0 + c, n, [&](vf v) FASTCNN_LAMBDA {
       const vf d = v - average;
       deviations += d * d;
+      rest += d;
     });
-    store_upto(mean + k0 + c, average, n);
-    store_upto(squares + k0 + c, deviations, n);
+    const vf shift = rest * broadcast(1.0f / static_cast<float>(pixels));  // corrects the rounded mean
+    store_upto(mean + k0 + c, average + shift, n);
+    store_upto(squares + k0 + c, deviations - rest * shift, n);
   }
 }
 

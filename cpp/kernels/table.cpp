@@ -20,6 +20,7 @@ const Kernels& table() {
     fill_optim(kernels);
     fill_pointwise(kernels);
     fill_pool(kernels);
+    fill_roof(kernels);
     fill_softmax(kernels);
     kernels.isa = FASTCNN_NAME(FASTCNN_ISA);
   }

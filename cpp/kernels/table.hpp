@@ -10,6 +10,7 @@ void fill_norm(Kernels&);
 void fill_optim(Kernels&);
 void fill_pointwise(Kernels&);
 void fill_pool(Kernels&);
+void fill_roof(Kernels&);
 void fill_softmax(Kernels&);
 
 }  // namespace fastcnn::FASTCNN_ISA

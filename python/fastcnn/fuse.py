@@ -16,7 +16,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from fastcnn.graph import Node, consumer_counts, topological
-from fastcnn.layers.base import Layer, Padding, Step
+from fastcnn.layers.base import Layer, Padding, Pair, Step
 from fastcnn.layers.conv import FusedConv2D
 from fastcnn.layers.dense import FusedDense
 from fastcnn.layers.loss import SoftmaxCrossEntropy
@@ -115,7 +115,7 @@ class _Fusion:
         before = self.made[node.inputs[0]]
         pad, conv = before.layer, step.layer
         # others may read the padded input too: it is then computed for them
-        if isinstance(pad, ZeroPadding2D) and conv.padding == "valid" and _smaller(pad.padding, conv.extent):
+        if isinstance(pad, ZeroPadding2D) and _within(pad.padding, conv.extent) and conv.padding == "valid":
             return Node(replace(step, extra=pad.padding), before.inputs, node.sample_shape)
         return self._same(node)
 
@@ -158,14 +158,18 @@ class _Fusion:
             return Node(replace(before.layer, pool=True), before.inputs, node.sample_shape)
         before = self.made[node.inputs[0]]
         pad = before.layer
-        if isinstance(pad, ZeroPadding2D) and before.inputs[0].layer.nonnegative:
-            if _smaller(pad.padding, step.layer.pool_size) and step.layer.padding == "valid":
-                return Node(replace(step, extra=pad.padding), before.inputs, node.sample_shape)
+        if isinstance(pad, ZeroPadding2D) and before.inputs[0].layer.nonnegative and _takes_padding(step, pad):
+            return Node(replace(step, extra=pad.padding), before.inputs, node.sample_shape)
         return self._same(node)
 
 
-def _smaller(padding: Padding, window: tuple[int, int]) -> bool:
+def _within(padding: Padding, window: Pair) -> bool:
+    """Return whether every window that a padded side allows still touches the picture."""
     return all(max(sides) < extent for sides, extent in zip(padding, window, strict=True))
+
+
+def _takes_padding(pool: FusedMaxPooling2D, pad: ZeroPadding2D) -> bool:
+    return _within(pad.padding, pool.layer.pool_size) and pool.layer.padding == "valid"
 
 
 def _plain(step: FusedConv2D) -> bool:

@@ -8,9 +8,10 @@ from typing import Generic, TypeVar
 Shape = tuple[int, ...]
 
 Operation = TypeVar("Operation")
+Operation_co = TypeVar("Operation_co", covariant=True)
 
 
-class Node(Generic[Operation]):
+class Node(Generic[Operation_co]):
     """What `layer` gives for `inputs`: a tensor whose samples have the shape `sample_shape`.
 
     A layer called twice stands behind two nodes. `inference` is true for a call with `training=False`, which keeps
@@ -23,8 +24,8 @@ class Node(Generic[Operation]):
 
     def __init__(
         self,
-        layer: Operation,
-        inputs: Sequence[Node[Operation]],
+        layer: Operation_co,
+        inputs: Sequence[Node[Operation_co]],
         sample_shape: Shape,
         inference: bool = False,
     ) -> None:

@@ -136,9 +136,12 @@ def _overwritten(
     """Return the input whose memory the node's output takes, None for memory of its own."""
     if node.layer.view:
         return sources[0]
-    for position in node.layer.overwrites():
+    free = node.layer.overwrites()
+    for position in free:
         source = sources[position]
-        if sizes[source] == sizes[i] and all(last[member] <= i for member in sharing[source]):
+        group = sharing[source]
+        others = [p for p, other in enumerate(sources) if other in group]  # read here from the same memory
+        if sizes[source] == sizes[i] and set(others) <= set(free) and all(last[member] <= i for member in group):
             return source
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,7 @@ class Parameter:
         self.initializer = initializer
         self.trainable = trainable
         self._key = (next_seed(),)
+        self.gather: Callable[[], None] | None = None  # set by a model: gives all its weights one flat vector
         self._store: ParameterStore | None = None
         self._initialized = False
 
@@ -42,7 +43,9 @@ class Parameter:
 
     @property
     def store(self) -> ParameterStore:
-        """The flat vector that holds the value; one of its own unless a model came first."""
+        """The flat vector that holds the value: that of a model, or one of its own."""
+        if self._store is None and self.gather is not None:
+            self.gather()
         if self._store is None:
             ParameterStore([self])
         assert self._store is not None
@@ -117,6 +120,7 @@ class ParameterStore:
             self._positions[parameter] = position
             self.size += padded(parameter.size)
             parameter._store = self
+            parameter.gather = None
         self.versions = np.zeros(len(self.parameters), np.int64)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -178,7 +177,8 @@ class Recipe:
     """A graph ready to become programs of any batch size: fused steps, and which of them have a backward run.
 
     The layers in `trained` are being trained, the others are constants. With `loss_floor` the program ends with softmax
-    and cross-entropy. `fused` is switched off by tests alone.
+    and cross-entropy. `norms` are the layers whose moving statistics change, `repeated_norms` those called several
+    times. `fused` is switched off by tests alone.
     """
 
     def __init__(
@@ -200,8 +200,10 @@ class Recipe:
         active = active_nodes(self.nodes)
         self.active = {i for i, node in enumerate(self.nodes) if node in active}
         self.source = next(i for i, node in enumerate(self.nodes) if not node.inputs)
-        norms = Counter(norm for norm in (_norm_of(node.layer) for node in self.nodes) if norm)
-        self.repeated_norms = {norm for norm, count in norms.items() if count > 1}
+        calls = Counter(norm for norm in (_norm_of(node.layer) for node in self.nodes) if norm)
+        self.norms = [norm for norm, count in calls.items() if count == 1]
+        self.repeated_norms = {norm for norm, count in calls.items() if count > 1}
+        self.trained_parameters = {parameter for node in self.nodes for parameter in node.layer.trained()}
 
     def layout(self, batch: int, emitter: Emitter) -> Layout:
         """Return the sizes and lifetimes of all arrays for a batch size."""
@@ -273,6 +275,17 @@ class BoundProgram:
     def compute(self) -> None:
         """Run forward, and backward in training."""
         self.emitter.run(0, self._computed)
+
+    def predict(self, x: NDArray[Any]) -> list[Array]:
+        """Return the outputs for samples x of any real type, copied once on the way in and once on the way out."""
+        outputs = [np.empty_like(output) for output in self.outputs]
+        feed = []
+        if x.dtype == np.float32 and x.flags.c_contiguous and x.flags.aligned:
+            feed.append((x, self.x))
+        else:
+            np.copyto(self.x, x, casting="unsafe")
+        self.emitter.run(0, self._computed, feed=feed, fetch=list(zip(self.outputs, outputs, strict=True)))
+        return outputs
 
     def update(self) -> None:
         """Apply the gradients and the new moving statistics to the weights."""

@@ -37,7 +37,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Expected:
-    """A float64 result r and its magnitudes: S of a direct sum of `terms` products, S_w of Winograd's over `channels`."""
+    """A float64 result r and its magnitudes: S of a direct sum of `terms` products, S_w of Winograd over `channels`."""
 
     r: Array
     S: Array
@@ -83,6 +83,15 @@ def windows_2x2(y: Array) -> Array:
 
 def same_bits(a: Array, b: Array) -> bool:
     return a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def call(op: str, *arguments: Any, **options: Any) -> None:
+    """Run one operation in scratch memory full of NaN: what it reads there, it must have written."""
+    scratch = _core.Arena()
+    program = _core.Program(scratch)
+    getattr(program, op)(*arguments, **options)
+    scratch.bytes()[:] = 0xFF
+    program.run()
 
 
 def each_isa() -> Iterator[str]:

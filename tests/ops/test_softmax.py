@@ -62,7 +62,7 @@ def test_exponential_over_its_whole_range(isa: str, out: Callable[..., Array]) -
     y = out(x.shape)
     _core.softmax_forward(x, y)
     ulps = reference.error_ulps(y, reference.softmax_forward(x))
-    assert np.all(ulps <= 2)
+    assert np.all(ulps <= 3)
     assert y[0, 1] == 0
     assert 0 < y[np.searchsorted(a, -103), 1] < 2.0**-126
 

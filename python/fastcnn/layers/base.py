@@ -32,8 +32,8 @@ class Slots:
     """One step's arrays, bound once per batch size, all with a leading batch axis.
 
     `dy` is None for a step without backward run and may be overwritten by it; `dxs[i]` is None where nobody needs the
-    gradient, and may be `dy` itself for one of the inputs named by `passes_gradient_to`. `accumulate[i]` says that `dxs[i]`
-    is added to; gradients are written in the order of `xs`.
+    gradient, and may be `dy` itself for one of the inputs named by `passes_gradient_to`. `accumulate[i]` says that
+    `dxs[i]` is added to; gradients are written in the order of `xs`.
     """
 
     xs: tuple[Array, ...]
@@ -171,9 +171,7 @@ class Layer(Step):
 
     # -- weights -------------------------------------------------------------------------------------------------------
 
-    def add_weight(
-        self, name: str, shape: Shape, initializer: InitializerLike, trainable: bool = True
-    ) -> Parameter:
+    def add_weight(self, name: str, shape: Shape, initializer: InitializerLike, trainable: bool = True) -> Parameter:
         """Return the parameter of that name, made at the first call; raises ValueError if its shape is another now."""
         parameter = self._parameters.get(name)
         if parameter is None:
@@ -227,9 +225,7 @@ class Layer(Step):
 
     # -- place in a graph ----------------------------------------------------------------------------------------------
 
-    def __call__(
-        self, x: Node[Layer] | Sequence[Node[Layer]], training: bool | None = None
-    ) -> Node[Layer]:
+    def __call__(self, x: Node[Layer] | Sequence[Node[Layer]], training: bool | None = None) -> Node[Layer]:
         """Return the output for symbolic inputs; with `training=False` batch normalisation stays in inference mode."""
         if training:
             raise ValueError(f"{self.name}: training=True cannot be fixed in a graph; fit trains, predict does not")
@@ -347,9 +343,9 @@ def channels_last(owner: str, data_format: str | None) -> str:
 
 
 def window_padding(size: Pair, window: Pair, strides: Pair, padding: str) -> Padding:
-    """Return the rows and columns of padding: none for "valid"; for "same" total // 2 before and the rest after (Keras).
+    """Return the rows and columns of padding: none for "valid"; for "same" half of it before and the rest after.
 
-    `window` is the extent in pixels, dilation included.
+    An odd total has the smaller half before, as in Keras. `window` is the extent in pixels, dilation included.
     """
     if padding == "valid":
         return (0, 0), (0, 0)

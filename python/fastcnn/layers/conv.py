@@ -14,8 +14,8 @@ from fastcnn.layers.base import (
     InitializerLike,
     Layer,
     LayerOptions,
-    Pair,
     Padding,
+    Pair,
     Slots,
     Step,
     channels_last,
@@ -201,9 +201,7 @@ class FusedConv2D(Step):
                 p.conv2d_forward(x, w, z)
             self.norm.emit_normalisation(z, residual, s, p)
         else:
-            p.conv2d_forward(
-                x, w, s.y, residual=residual, relu=self.relu, pool=self.pool, argmax=s.cache.get("argmax")
-            )
+            p.conv2d_forward(x, w, s.y, residual=residual, relu=self.relu, pool=self.pool, argmax=s.cache.get("argmax"))
 
     def emit_backward(self, s: Slots, p: Emitter) -> None:
         """Append the gradients through the epilogue, then those of bias, kernel and input."""

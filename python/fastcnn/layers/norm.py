@@ -13,6 +13,7 @@ A frozen layer (trainable=False) uses the moving statistics, which are then cons
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
@@ -21,7 +22,7 @@ import numpy as np
 from fastcnn import initializers
 from fastcnn.graph import Shape
 from fastcnn.layers.base import Array, Bounds, InitializerLike, Layer, LayerOptions, Slots, Step, one_input
-from fastcnn.liveness import CacheSpec
+from fastcnn.liveness import CacheSpec, Lifetime
 from fastcnn.parameters import Parameter
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class BatchNormalization(Layer):
 
     def __init__(
         self,
-        axis: int = -1,
+        axis: int | Sequence[int] = -1,
         momentum: float = 0.99,
         epsilon: float = 0.001,
         center: bool = True,
@@ -69,7 +70,7 @@ class BatchNormalization(Layer):
             raise ValueError(f"BatchNormalization: momentum must lie in [0, 1], got {momentum!r}")
         if not epsilon > 0:
             raise ValueError(f"BatchNormalization: epsilon must be positive, got {epsilon!r}")
-        self.axis = int(axis[0]) if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+        self.axis = axis if isinstance(axis, int) else axis[0]
         self.momentum = float(momentum)
         self.epsilon = float(epsilon)
         self.center = bool(center)
@@ -150,7 +151,7 @@ class FusedBatchNormalization(Step):
                 f"(batch of {bounds.batch}, samples {list(bounds.y)})"
             )
         C = bounds.y[-1]
-        lifetime = "both" if bounds.backward else "forward"
+        lifetime: Lifetime = "both" if bounds.backward else "forward"
         return {
             "statistics": CacheSpec((blocks, 2, C), lifetime="forward"),
             "counts": CacheSpec((blocks,), "int64", "forward"),

@@ -11,7 +11,6 @@ from fastcnn.layers.base import (
     Bounds,
     Layer,
     LayerOptions,
-    Pair,
     Padding,
     Slots,
     Step,
@@ -163,9 +162,7 @@ class GlobalAveragePooling2D(Layer):
 
     only_defaults = ("data_format",)
 
-    def __init__(
-        self, data_format: str | None = None, keepdims: bool = False, **options: Unpack[LayerOptions]
-    ) -> None:
+    def __init__(self, data_format: str | None = None, keepdims: bool = False, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
         channels_last("GlobalAveragePooling2D", data_format)
         self.keepdims = bool(keepdims)

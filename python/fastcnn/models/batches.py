@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastcnn.data.order import epoch_order
 from fastcnn.graph import Shape
 from fastcnn.layers.base import Array
 from fastcnn.losses import Loss
@@ -64,6 +63,8 @@ class ArraySource(Source):
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield batches of `batch_size` samples and a smaller last one."""
+        from fastcnn.data.order import epoch_order  # with it comes all that reads pictures
+
         order = None if self.seed is None else epoch_order(len(self.x), self.seed, epoch)
         for begin in range(0, len(self.x), self.batch_size):
             rows = slice(begin, min(begin + self.batch_size, len(self.x)))
@@ -98,7 +99,7 @@ class IterableSource(Source):
 
 
 class EndlessSource(Source):
-    """Exactly `steps` batches per epoch: the next one goes on where the last one stopped, beginning again at the end."""
+    """Exactly `steps` batches per epoch: each goes on where the last one stopped, and begins again at the end."""
 
     def __init__(self, where: str, source: Source, steps: int) -> None:
         self.where = where
@@ -110,11 +111,7 @@ class EndlessSource(Source):
         """Yield the next `steps` batches; raises ValueError when the data end before that and cannot begin again."""
         if self._batches is None:
             self._batches = self._all(epoch)
-        for step in range(self.steps or 0):
-            batch = next(self._batches, None)
-            if batch is None:
-                raise ValueError(f"{self.where}: the data ended after {step} of {self.steps} batches of epoch {epoch + 1}")
-            yield batch
+        return _exactly(self.where, self._batches, self.steps or 0)
 
     def _all(self, first: int) -> Iterator[Batch]:
         for epoch in count(first):
@@ -124,6 +121,27 @@ class EndlessSource(Source):
                 yield batch
             if empty:
                 return
+
+
+class FirstSteps(Source):
+    """The first `steps` batches of every epoch."""
+
+    def __init__(self, where: str, source: Source, steps: int) -> None:
+        self.where = where
+        self.source = source
+        self.steps = steps
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches; raises ValueError when the data end before that."""
+        return _exactly(self.where, self.source.epoch(epoch), self.steps or 0)
+
+
+def _exactly(where: str, batches: Iterator[Batch], steps: int) -> Iterator[Batch]:
+    for step in range(steps):
+        batch = next(batches, None)
+        if batch is None:
+            raise ValueError(f"{where}: the data ended after {step} of {steps} batches")
+        yield batch
 
 
 def open_source(
@@ -136,13 +154,16 @@ def open_source(
     batch_size: int | None = None,
     seed: int | None = None,
     steps: int | None = None,
+    steps_name: str = "steps",
+    endless: bool = False,
 ) -> Source:
     """Return the batches of what a method was given; `where` names it in errors.
 
-    Raises ValueError and TypeError for data that are empty, of another shape than `shape`, or not numbers.
+    With `steps`, an epoch is that many batches: the first ones, or if `endless` the next ones. Raises ValueError and
+    TypeError for data that are empty, of another shape than `shape`, or not numbers.
     """
     check_count(where, "batch_size", batch_size)
-    check_count(where, "steps", steps)
+    check_count(where, steps_name, steps)
     if is_array_like(x):
         array = checked_x(where, x, shape)
         if len(array) == 0:
@@ -162,8 +183,10 @@ def open_source(
         if source.steps == 0:
             raise ValueError(f"{where}: x holds no batches")
         if source.steps is None and steps is None:
-            raise ValueError(f"{where}: a generator has no length, so the number of steps must be given")
-    return source if steps is None else EndlessSource(where, source, steps)
+            raise ValueError(f"{where}: {steps_name} must be given for a generator, which has no length")
+    if steps is None:
+        return source
+    return EndlessSource(where, source, steps) if endless else FirstSteps(where, source, steps)
 
 
 def is_array_like(x: Any) -> bool:
@@ -204,7 +227,8 @@ def class_weights(where: str, class_weight: Mapping[int, float], y: Labels, clas
             raise ValueError(f"{where}: class_weight names class {number}, the model has classes 0..{classes - 1}")
         table[number] = weight
     labels = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] == classes > 1 else y.reshape(-1).astype(np.int64)
-    return table[labels]
+    weights: Array = table[labels]
+    return weights
 
 
 def split(where: str, data: Sequence[Any], fraction: float) -> tuple[list[Any], list[Any]]:

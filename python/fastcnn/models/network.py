@@ -6,9 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastcnn.graph import Node, Shape, layers_by_depth, topological
 from fastcnn.layers.base import Layer
 from fastcnn.layers.shape import InputLayer
@@ -58,6 +55,9 @@ class Network(Layer):
         for layer_name, count in Counter(layer.name for layer in self._layers).items():
             if count > 1:
                 raise ValueError(f"{self.name}: the name {layer_name!r} is used by {count} layers")
+        for parameter in self.weights:
+            if not parameter.attached:
+                parameter.gather = self._gather
         self._recipes.clear()
         self._pool.clear()
 
@@ -154,11 +154,6 @@ class Network(Layer):
         """The other parameters: frozen weights and moving statistics."""
         return [parameter for layer in self.flat_layers() for parameter in layer.non_trainable_weights]
 
-    def get_weights(self) -> list[NDArray[np.float32]]:
-        """Return copies of all weights, in the order of `weights`."""
-        self._gather()
-        return super().get_weights()
-
     def _gather(self) -> None:
         """Give the weights that have no memory yet one flat vector."""
         loose = [parameter for parameter in self.weights if not parameter.attached]
@@ -167,7 +162,6 @@ class Network(Layer):
 
     def _initialize(self) -> None:
         """Make sure that every weight has its first value."""
-        self._gather()
         for parameter in self.weights:
             parameter.value  # noqa: B018 (reading it fills it)
 
@@ -186,19 +180,17 @@ class Network(Layer):
         def place(node: Tensor) -> list[Any]:
             return [node.layer.name, calls[node.layer].index(node)]
 
-        layers = []
-        for layer in dict.fromkeys(node.layer for node in nodes):
-            layers.append(
-                {
-                    "class_name": type(layer).__name__,
-                    "name": layer.name,
-                    "config": layer.get_config(),
-                    "calls": [
-                        {"inputs": [place(x) for x in node.inputs], "inference": node.inference}
-                        for node in calls[layer]
-                    ],
-                }
-            )
+        layers = [
+            {
+                "class_name": type(layer).__name__,
+                "name": layer.name,
+                "config": layer.get_config(),
+                "calls": [
+                    {"inputs": [place(x) for x in node.inputs], "inference": node.inference} for node in calls[layer]
+                ],
+            }
+            for layer in dict.fromkeys(node.layer for node in nodes)
+        ]
         return {
             "name": self.name,
             "trainable": self.trainable,
@@ -208,9 +200,7 @@ class Network(Layer):
         }
 
     @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], custom_objects: Mapping[str, type[Layer]] | None = None
-    ) -> Self:
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, type[Layer]] | None = None) -> Self:
         """Build from what `get_config` returned; raises ValueError for an unknown class or a call that leads nowhere.
 
         `custom_objects` maps class names to the caller's own layers.

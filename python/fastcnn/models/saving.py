@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 
 _OPTIMIZER = "optimizer/"
+_ITERATIONS = f"{_OPTIMIZER}iterations"
 _VERSION, _ISA = "fastcnn.version", "fastcnn.isa"
 _CONFIG, _TRAINING, _CLASS_NAMES = "fastcnn.config", "fastcnn.training", "fastcnn.class_names"
 
@@ -45,7 +46,7 @@ def save(model: Model, filepath: FilePath, overwrite: bool = True) -> None:
     """
     tensors = _weights(model)
     training: dict[str, Any] = {"compile": model.get_compile_config(), "seed": random.get_seed()}
-    if model.optimizer is not None:
+    if model.optimizer is not None and model.optimizer.iterations > 0:
         training["step"] = model.optimizer.iterations
         tensors |= {_OPTIMIZER + name: array for name, array in model.optimizer_state().items()}
     metadata = _metadata() | {
@@ -82,17 +83,13 @@ def load_model(
             "call its load_weights"
         )
     model = _build(filepath, header.metadata, custom_objects or {})
-    expected = _shapes(model)
-    restored = _compile(filepath, model, header.metadata) if compile else False
-    if restored:
-        expected |= {_OPTIMIZER + name: array.shape for name, array in model.optimizer_state().items()}
-    else:
-        expected |= _optimizer_shapes(header)
-    file = safetensors.read(filepath, expected)
+    stored = _optimizer_shapes(header)
+    state = _compile(filepath, model, header) if compile else {}
+    file = safetensors.read(filepath, _shapes(model) | (state or stored))
+    restored = {name.removeprefix(_OPTIMIZER): _optimizer_array(filepath, name, file.tensors[name]) for name in state}
     _assign(model, file.tensors)
     if restored:
-        state = {name: file.tensors[_OPTIMIZER + name] for name in model.optimizer_state()}
-        model.load_optimizer_state(state)
+        model.load_optimizer_state(restored)
     return model
 
 
@@ -159,41 +156,64 @@ def _optimizer_shapes(header: safetensors.Header) -> dict[str, tuple[int, ...]]:
 
 
 def _assign(model: Model, tensors: Mapping[str, NDArray[Any]]) -> None:
-    arrays = {name: safetensors.to_float32(name, array) for name, array in tensors.items()}
-    for parameter in model.weights:
-        if parameter.path in arrays:
-            parameter.assign(arrays[parameter.path])
+    """Overwrite the weights that are among the tensors; raise before the first if one cannot be converted."""
+    arrays = {
+        parameter: safetensors.to_float32(parameter.path, tensors[parameter.path])
+        for parameter in model.weights
+        if parameter.path in tensors
+    }
+    model._gather()
+    for parameter, array in arrays.items():
+        parameter.assign(array)
 
 
 def _build(filepath: FilePath, metadata: Mapping[str, str], custom_objects: Mapping[str, type[Layer]]) -> Model:
     from fastcnn.models import Model, Sequential
 
-    classes = {cls.__name__: cls for cls in (Model, Sequential)}
     stored = _json(filepath, metadata, _CONFIG)
-    class_name = stored.get("class_name")
-    if class_name not in classes:
-        raise ModelFileError(f"{os.fsdecode(filepath)}: holds a {class_name!r}, expected {' or '.join(classes)}")
+    cls = next((cls for cls in (Model, Sequential) if cls.__name__ == stored.get("class_name")), None)
+    if cls is None:
+        raise ModelFileError(
+            f"{os.fsdecode(filepath)}: holds a {stored.get('class_name')!r}, expected a Model or Sequential"
+        )
     try:
-        model = classes[class_name].from_config(stored["config"], custom_objects)
+        model = cls.from_config(stored["config"], custom_objects)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{os.fsdecode(filepath)}: the architecture cannot be built: {_reason(error)}") from error
     model.class_names = _class_names(filepath, metadata)
     return model
 
 
-def _compile(filepath: FilePath, model: Model, metadata: Mapping[str, str]) -> bool:
-    """Compile the model as it was; return False if it was not."""
-    config = _json(filepath, metadata, _TRAINING).get("compile")
-    if config is None:
-        return False
+def _compile(filepath: FilePath, model: Model, header: safetensors.Header) -> dict[str, tuple[int, ...]]:
+    """Compile the model as it was, if it was; return the shapes of the optimizer's state, if it had made a step."""
+    training = _json(filepath, header.metadata, _TRAINING)
+    if training.get("compile") is None:
+        return {}
     try:
-        model.compile_from_config(config)
+        model.compile_from_config(training["compile"])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{os.fsdecode(filepath)}: the model cannot be compiled: {_reason(error)}; load_model(compile=False) loads "
             "the rest"
         ) from error
-    return True
+    if not training.get("step"):
+        return {}
+    assert model.optimizer is not None
+    slots = {
+        f"{_OPTIMIZER}{slot}/{parameter.path}": parameter.shape
+        for slot in model.optimizer.slots
+        for parameter in model.trainable_weights
+    }
+    return slots | {_ITERATIONS: ()}
+
+
+def _optimizer_array(filepath: FilePath, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Return a slot as float32, or the number of steps; raise ModelFileError for what cannot be either."""
+    if name != _ITERATIONS:
+        return safetensors.to_float32(name, array)
+    if array.dtype.kind not in "iu" or array < 0:
+        raise ModelFileError(f"{os.fsdecode(filepath)}: {name} must be a whole number of at least 0, got {array}")
+    return array
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 
 
 class TrainingState:
-    """Flat gradients and slots for `parameters`, and flat statistics for the layers in `norms`."""
+    """Flat gradients and slots for `parameters`, and flat statistics for the layers in `norms`.
+
+    `repeated_norms` are those that a program calls several times: it changes their moving statistics itself.
+    """
 
     def __init__(
-        self, optimizer: Optimizer, parameters: Sequence[Parameter], norms: Sequence[BatchNormalization]
+        self,
+        optimizer: Optimizer,
+        parameters: Sequence[Parameter],
+        norms: Sequence[BatchNormalization],
+        repeated_norms: Iterable[BatchNormalization] = (),
     ) -> None:
         self.optimizer = optimizer
         self.layout = FlatLayout(parameters)
@@ -30,6 +37,7 @@ class TrainingState:
         self.settings: NDArray[np.float64] = np.array(optimizer.settings())
         self._statistics = [_Statistics(momentum, same) for momentum, same in _by_momentum(norms).items()]
         self._of_norm = {norm: part for part in self._statistics for norm in part.norms}
+        self._repeated = [w for norm in repeated_norms for w in (norm.moving_mean, norm.moving_variance)]
 
     # -- for programs --------------------------------------------------------------------------------------------------
 
@@ -73,6 +81,8 @@ class TrainingState:
         for part in self._statistics:
             for run in part.layout.runs:
                 run.count_change()
+        for parameter in self._repeated:
+            parameter.changed()
 
     # -- for files -----------------------------------------------------------------------------------------------------
 

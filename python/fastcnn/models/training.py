@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,44 +15,33 @@ from numpy.typing import ArrayLike, NDArray
 from fastcnn import losses, metrics, optimizers
 from fastcnn.callbacks import Callback, CallbackList, History
 from fastcnn.errors import NonFiniteError
-from fastcnn.fuse import active_nodes
-from fastcnn.graph import Node
+from fastcnn.fuse import lower
+from fastcnn.graph import Node, Shape
 from fastcnn.layers.base import Array, Layer
-from fastcnn.layers.norm import BatchNormalization
-from fastcnn.layers.pointwise import Activation, Softmax
+from fastcnn.layers.pointwise import Softmax
 from fastcnn.losses import Loss
 from fastcnn.metrics import Metric
-from fastcnn.models.batches import (
-    BATCH_SIZE,
-    ArraySource,
-    Batch,
-    EndlessSource,
-    Source,
-    check_count,
-    checked_weights,
-    checked_x,
-    class_weights,
-    is_array_like,
-    open_source,
-    split,
-    targets,
-)
+from fastcnn.models import batches
+from fastcnn.models.batches import BATCH_SIZE, Batch, Source, open_source
 from fastcnn.models.network import Network, Tensor
 from fastcnn.models.state import TrainingState
 from fastcnn.models.workspace import Workspace
 from fastcnn.optimizers import Optimizer
-from fastcnn.parameters import Parameter
-from fastcnn.program import BoundProgram, Recipe
+from fastcnn.program import Recipe
 from fastcnn.random import get_seed
 
-Verbose = Literal["auto", 0, 1, 2]
 Logs = dict[str, float]
+Callbacks = Callback | Sequence[Callback] | None
+Verbose = str | int  # "auto", 0, 1, 2
+
+# compile()'s arguments that change nothing here, with the value that needs no warning
+_WITHOUT_EFFECT = {"run_eagerly": False, "steps_per_execution": 1, "jit_compile": "auto", "auto_scale_loss": True}
 
 
-class _Compiled:
-    """What compile() fixed: loss, metrics, and which layers are trained."""
+class Compiled:
+    """What `compile` fixed: optimizer, loss, metrics and which layers are trained; later the programs and arrays."""
 
-    def __init__(self, model: Network, optimizer: Optimizer, loss: Loss, given_metrics: Sequence[Any]) -> None:
+    def __init__(self, optimizer: Optimizer, loss: Loss, given_metrics: Sequence[Any]) -> None:
         self.optimizer = optimizer
         self.loss = loss
         self.given_metrics = list(given_metrics)
@@ -60,18 +49,20 @@ class _Compiled:
         names = [metric.name for metric in self.metrics]
         if len(set(names)) < len(names) or "loss" in names:
             raise ValueError(f"compile: metrics must have different names other than 'loss', got {names}")
-        self.trained = frozenset(layer for layer in model.flat_layers() if layer.trainable and model.trainable)
+        self.trained: frozenset[Layer] = frozenset()
+        self.recipe: Recipe | None = None
         self.state: TrainingState | None = None
 
-    @property
-    def norms(self) -> list[BatchNormalization]:
-        return [layer for layer in self.trained if isinstance(layer, BatchNormalization)]
+    def note_trained(self, model: Network) -> None:
+        """Fix the trained layers as they are now."""
+        self.trained = frozenset(layer for layer in model.flat_layers() if layer.trainable)
+        self.recipe = self.state = None
 
 
 class _Means:
     """Running means of loss and metrics over batches."""
 
-    def __init__(self, compiled: _Compiled) -> None:
+    def __init__(self, compiled: Compiled) -> None:
         self._metrics = compiled.metrics
         self._loss, self._count = 0.0, 0
         for metric in self._metrics:
@@ -81,10 +72,10 @@ class _Means:
         self._loss += loss * batch.size
         self._count += batch.size
         for metric in self._metrics:
+            assert batch.y is not None
             metric.update_state(batch.y, p)
 
     def result(self) -> Logs:
-        """Return the means, the loss first, then the metrics as compile() lists them."""
         means = {"loss": self._loss / self._count if self._count else 0.0}
         return means | {metric.name: float(metric.result()) for metric in self._metrics}
 
@@ -99,7 +90,481 @@ class Trainer(Network):
         name: str | None = None,
         trainable: bool = True,
     ) -> None:
-        self._compiled: _Compiled | None = None
+        self._compiled: Compiled | None = None
         self._training_lock = threading.Lock()
+        self._filled = False  # whether every weight has its first value
         self.stop_training = False
         super().__init__(inputs, outputs, name, trainable)
+
+    def _connect(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        super()._connect(inputs, outputs)
+        self._filled = False
+        if self._compiled is not None:
+            self._compiled.note_trained(self)
+
+    # -- compile -------------------------------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: str | Mapping[str, Any] | Optimizer = "rmsprop",
+        loss: object = None,
+        loss_weights: None = None,
+        metrics: Sequence[Any] | None = None,
+        weighted_metrics: None = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: str | bool = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Set how the model is trained; which layers are trainable counts as it is now.
+
+        Compiling again with the same optimizer object keeps its slots. `loss` is a cross-entropy; `metrics` are names
+        or Metric objects. Raises ValueError for what fastcnn does not have.
+        """
+        self._refuse(loss_weights=(loss_weights, None), weighted_metrics=(weighted_metrics, None))
+        given = {
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
+            "auto_scale_loss": auto_scale_loss,
+        }
+        for argument, value in given.items():
+            if value != _WITHOUT_EFFECT[argument]:
+                warnings.warn(f"compile: {argument} has no effect in fastcnn", stacklevel=2)
+        if loss is None:
+            raise ValueError("compile: loss must be given, such as 'categorical_crossentropy'")
+        before = self._compiled
+        compiled = Compiled(optimizers.get(optimizer), losses.get(loss), metrics or [])
+        self._compiled = compiled
+        if self.built:
+            compiled.note_trained(self)
+        if before is not None and before.state is not None and before.optimizer is compiled.optimizer:
+            self._training()[1].carry_over(before.state)
+
+    @property
+    def built(self) -> bool:
+        """Whether the input shape is known and the weights exist."""
+        return True
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer given to `compile`, None before."""
+        return None if self._compiled is None else self._compiled.optimizer
+
+    @property
+    def loss(self) -> Loss | None:
+        """The loss given to `compile`, None before."""
+        return None if self._compiled is None else self._compiled.loss
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names of what `evaluate` returns, the loss first; empty before `compile`."""
+        return [] if self._compiled is None else ["loss", *(metric.name for metric in self._compiled.metrics)]
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Return what `compile` was given in JSON's types, None before."""
+        compiled = self._compiled
+        if compiled is None:
+            return None
+        return {
+            "optimizer": optimizers.serialize(compiled.optimizer),
+            "loss": losses.serialize(compiled.loss),
+            "metrics": [m if isinstance(m, str) else metrics.serialize(m) for m in compiled.given_metrics],
+        }
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        """Compile with what `get_compile_config` returned."""
+        self.compile(config["optimizer"], config["loss"], metrics=config["metrics"])
+
+    def optimizer_state(self) -> dict[str, NDArray[Any]]:
+        """Return the optimizer's slots as views "<slot>/<layer>/<weight>" and its "iterations"; empty if uncompiled."""
+        return self._training()[1].arrays() if self._compiled is not None else {}
+
+    def load_optimizer_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Restore what `optimizer_state` returned; raises ValueError naming what does not fit."""
+        self._require_compiled("load_optimizer_state")
+        self._training()[1].load(arrays)
+
+    def _require_compiled(self, where: str) -> Compiled:
+        if self._compiled is None:
+            raise RuntimeError(f"{where}: call compile first")
+        return self._compiled
+
+    def _ready(self, where: str, x: Any) -> Shape:
+        """Return the shape of one sample; a model that waits for its input shape takes it from x."""
+        return self._source.sample_shape
+
+    # -- programs ------------------------------------------------------------------------------------------------------
+
+    def _training(self) -> tuple[Recipe, TrainingState]:
+        """Return the training recipe with its arrays, made at the first call after `compile`."""
+        compiled = self._require_compiled("fit")
+        if compiled.recipe is None or compiled.state is None:
+            self._check_output(compiled.loss)
+            recipe = Recipe(self._sinks, trained=compiled.trained, loss_floor=compiled.loss.floor)
+            parameters = [parameter for parameter in self.weights if parameter in recipe.trained_parameters]
+            compiled.state = TrainingState(compiled.optimizer, parameters, recipe.norms, recipe.repeated_norms)
+            compiled.recipe = recipe
+        return compiled.recipe, compiled.state
+
+    def _evaluation(self, loss: Loss) -> Recipe:
+        key = ("evaluation", loss.floor)
+        if key not in self._recipes:
+            self._check_output(loss)
+            self._recipes[key] = Recipe(self._sinks, loss_floor=loss.floor)
+        return self._recipes[key]
+
+    def _inference(self) -> Recipe:
+        recipe = self._recipes.get("inference")
+        if recipe is None:
+            recipe = self._recipes["inference"] = Recipe(self._sinks)
+        return recipe
+
+    @contextmanager
+    def _lease(self) -> Iterator[Workspace]:
+        """Give this thread a workspace to run programs in, and the weights their first values."""
+        if not self._filled:
+            self._initialize()
+            self._filled = True
+        with self._pool.lease() as workspace:
+            yield workspace
+
+    def _check_output(self, loss: Loss) -> None:
+        if len(self._sinks) != 1 or len(self._sinks[0].sample_shape) != 1:
+            shapes = ", ".join(str(node.shape) for node in self._sinks)
+            raise ValueError(f"{self.name}: {loss.name} needs one output (None, classes), the model has {shapes}")
+        softmax = isinstance(lower(self._sinks, frozenset())[0].layer, Softmax)
+        if softmax == loss.from_logits:
+            end = "ends with a softmax" if softmax else "does not end with a softmax"
+            raise ValueError(
+                f"{self.name}: the model {end} but the loss has from_logits={loss.from_logits}; change one of them"
+            )
+
+    @property
+    def _classes(self) -> int:
+        return self._sinks[0].sample_shape[0]
+
+    # -- one batch -----------------------------------------------------------------------------------------------------
+
+    def _compute(self, where: str, workspace: Workspace, batch: Batch, train: bool, means: _Means) -> None:
+        """Add a batch to the means, in training update the weights too; raises NonFiniteError before the update."""
+        compiled = self._require_compiled(where)
+        t = batches.targets(where, compiled.loss, batch, self._classes)
+        if train:
+            recipe, state = self._training()
+            program = workspace.program("training", batch.size, recipe, state)
+        else:
+            program = workspace.program("evaluation", batch.size, self._evaluation(compiled.loss))
+        batch.write(program.x)
+        program.cache["t"][...] = t
+        weight, loss = program.cache["weight"], program.cache["loss"]
+        weight.fill(1 / batch.size)
+        if batch.sample_weight is not None:
+            weight *= batch.sample_weight
+        program.compute()
+        total = float(np.dot(loss.astype(np.float64), weight))
+        if train and not math.isfinite(total):
+            raise NonFiniteError(f"{where}: the loss is {total}; the weights are those before this batch")
+        means.update(total, batch, program.outputs[0])
+        if train:
+            state.begin_update()
+            program.update()
+
+    def _one_batch(
+        self,
+        where: str,
+        x: ArrayLike,
+        y: Any,
+        sample_weight: Any,
+        class_weight: Mapping[int, float] | None,
+        train: bool,
+    ) -> Logs:
+        compiled = self._require_compiled(where)
+        samples = batches.checked_x(where, x, self._ready(where, x))
+        if len(samples) == 0:
+            raise ValueError(f"{where}: x holds no samples (x is {list(samples.shape)})")
+        weights = None if sample_weight is None else batches.checked_weights(where, sample_weight, len(samples))
+        labels = None if y is None else np.asarray(y)
+        batch = Batch(samples, slice(None), len(samples), labels, weights)
+        batch = self._with_class_weight(where, batch, class_weight)
+        means = _Means(compiled)
+        with self._lease() as workspace:
+            self._compute(where, workspace, batch, train, means)
+        return means.result()
+
+    def _with_class_weight(self, where: str, batch: Batch, class_weight: Mapping[int, float] | None) -> Batch:
+        if class_weight is None:
+            return batch
+        if batch.sample_weight is not None:
+            raise ValueError(f"{where}: class_weight and sample_weight exclude each other")
+        batches.targets(where, self._require_compiled(where).loss, batch, self._classes)
+        assert batch.y is not None
+        weights = batches.class_weights(where, class_weight, batch.y, self._classes)
+        return Batch(batch.x, batch.rows, batch.size, batch.y, weights)
+
+    def train_on_batch(
+        self,
+        x: ArrayLike,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Update the weights once; return the loss before the update, with metrics [loss, metric...] or a dict."""
+        with self._exclusive("train_on_batch"):
+            logs = self._one_batch("train_on_batch", x, y, sample_weight, class_weight, train=True)
+        return _returned(logs, return_dict)
+
+    def test_on_batch(self, x: ArrayLike, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+        """Return the loss of one batch, with metrics [loss, metric...] or a dict."""
+        logs = self._one_batch("test_on_batch", x, y, sample_weight, None, train=False)
+        return _returned(logs, return_dict)
+
+    def predict_on_batch(self, x: ArrayLike) -> Any:
+        """Return the output for samples x[N,...] as float32 [N,...], a list if the model has several outputs."""
+        samples = batches.checked_x("predict_on_batch", x, self._ready("predict_on_batch", x))
+        recipe = self._inference()
+        if len(samples) == 0:
+            return self._output_arrays(0)
+        with self._lease() as workspace:
+            outputs = workspace.program("inference", len(samples), recipe).predict(samples)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _output_arrays(self, size: int) -> Any:
+        arrays = [np.empty((size, *node.sample_shape), np.float32) for node in self._sinks]
+        return arrays[0] if len(arrays) == 1 else arrays
+
+    def __call__(self, x: Any, training: bool | None = None) -> Any:
+        """Return the symbolic output for a symbolic input, or for an array the predictions."""
+        if isinstance(x, Node) or (isinstance(x, list | tuple) and x and all(isinstance(node, Node) for node in x)):
+            return super().__call__(x, training)
+        if training:
+            raise ValueError(f"{self.name}: training=True is not supported for arrays; use fit or train_on_batch")
+        return self.predict_on_batch(x)
+
+    # -- fit -----------------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Verbose = "auto",
+        callbacks: Callbacks = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int | Sequence[int] = 1,
+    ) -> History:
+        """Train for `epochs` epochs; return the History of running means per epoch, with those of validation.
+
+        x is an array [N,...] with labels y, a dataset that gives (x, y) batches, or a generator with `steps_per_epoch`.
+        The order of shuffled arrays follows from (seed, epoch). Raises ValueError and TypeError for data that do not
+        fit, before the first step, NonFiniteError for a loss that is not finite, RuntimeError if the model is already
+        being trained.
+        """
+        with self._exclusive("fit"):
+            compiled = self._require_compiled("fit")
+            shape = self._ready("fit", x)
+            self._training()
+            if validation_split and validation_data is None:
+                (x, y, sample_weight), validation_data = batches.split("fit", (x, y, sample_weight), validation_split)
+            source = open_source(
+                "fit",
+                shape,
+                x,
+                y,
+                sample_weight,
+                batch_size=batch_size,
+                seed=get_seed() if shuffle else None,
+                steps=steps_per_epoch,
+                steps_name="steps_per_epoch",
+                endless=True,
+            )
+            self._check_labels("fit: y", x, y, compiled.loss)
+            validation = self._validation_source(
+                shape, validation_data, validation_batch_size or batch_size, validation_steps, compiled.loss
+            )
+            if class_weight is not None and sample_weight is not None:
+                raise ValueError("fit: class_weight and sample_weight exclude each other")
+            hooks = CallbackList(
+                callbacks,
+                add_history=True,
+                add_progress=verbose != 0,
+                model=self,  # type: ignore[arg-type]
+                verbose=verbose,
+                epochs=epochs,
+                steps=source.steps,
+            )
+            self._fit(source, validation, hooks, range(initial_epoch, epochs), class_weight, validation_freq)
+            assert hooks.history is not None
+            return hooks.history
+
+    def _fit(
+        self,
+        source: Source,
+        validation: Source | None,
+        hooks: CallbackList,
+        epochs: range,
+        class_weight: Mapping[int, float] | None,
+        validation_freq: int | Sequence[int],
+    ) -> None:
+        compiled = self._require_compiled("fit")
+        self.stop_training = False
+        logs: Logs = {}
+        with self._lease() as workspace:
+            hooks.on_train_begin()
+            for epoch in epochs:
+                hooks.on_epoch_begin(epoch)
+                means = _Means(compiled)
+                logs = {}
+                for step, batch in enumerate(source.epoch(epoch)):
+                    hooks.on_train_batch_begin(step)
+                    weighted = self._with_class_weight("fit", batch, class_weight)
+                    where = f"fit: epoch {epoch + 1}, batch {step + 1}"
+                    self._compute(where, workspace, weighted, True, means)
+                    logs = means.result()
+                    hooks.on_train_batch_end(step, logs)
+                    if self.stop_training:
+                        break
+                if validation is not None and _due(epoch, validation_freq):
+                    # training's metric objects are free again: `logs` holds their results
+                    found = self._evaluate("fit: validation", workspace, validation, hooks)
+                    logs |= {f"val_{name}": value for name, value in found.items()}
+                hooks.on_epoch_end(epoch, logs)
+                if self.stop_training:
+                    break
+            hooks.on_train_end(logs)
+
+    def _check_labels(self, where: str, x: Any, y: Any, loss: Loss) -> None:
+        """Check the labels of arrays all at once; those of datasets are checked batch by batch."""
+        if batches.is_array_like(x):
+            if y is None:
+                raise ValueError(f"{where} is missing; arrays need labels")
+            loss.check(y, self._classes, where)
+
+    def _validation_source(
+        self, shape: Shape, data: Any, batch_size: int | None, steps: int | None, loss: Loss
+    ) -> Source | None:
+        if data is None:
+            return None
+        where = "fit: validation_data"
+        parts = data if isinstance(data, tuple | list) else (data,)
+        if not 1 <= len(parts) <= 3:
+            raise ValueError(f"{where} must be (x, y), (x, y, sample_weight) or a dataset, got {len(parts)} parts")
+        x, y, sample_weight = (*parts, None, None)[:3]
+        given = batch_size if batches.is_array_like(x) else None
+        source = open_source(
+            where, shape, x, y, sample_weight, batch_size=given, steps=steps, steps_name="validation_steps"
+        )
+        self._check_labels(f"{where}: y", x, y, loss)
+        return source
+
+    @contextmanager
+    def _exclusive(self, where: str) -> Iterator[None]:
+        if not self._training_lock.acquire(blocking=False):
+            raise RuntimeError(f"{where}: {self.name} is already being trained by another call")
+        try:
+            yield
+        finally:
+            self._training_lock.release()
+
+    # -- evaluate and predict ------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Callbacks = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Return the mean loss over the data, with metrics [loss, metric...] or a dict; prints for verbose 1 and 2."""
+        compiled = self._require_compiled("evaluate")
+        shape = self._ready("evaluate", x)
+        source = open_source("evaluate", shape, x, y, sample_weight, batch_size=batch_size, steps=steps)
+        self._evaluation(compiled.loss)
+        self._check_labels("evaluate: y", x, y, compiled.loss)
+        hooks = self._hooks(callbacks, verbose, source)
+        with self._lease() as workspace:
+            return _returned(self._evaluate("evaluate", workspace, source, hooks), return_dict)
+
+    def _evaluate(self, where: str, workspace: Workspace, source: Source, hooks: CallbackList) -> Logs:
+        means = _Means(self._require_compiled(where))
+        logs: Logs = {}
+        hooks.on_test_begin()
+        for step, batch in enumerate(source.epoch(0)):
+            hooks.on_test_batch_begin(step)
+            self._compute(where, workspace, batch, False, means)
+            logs = means.result()
+            hooks.on_test_batch_end(step, logs)
+        if not logs:
+            raise ValueError(f"{where}: the data hold no batches")
+        hooks.on_test_end(logs)
+        return logs
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        steps: int | None = None,
+        callbacks: Callbacks = None,
+    ) -> Any:
+        """Return the output for all samples as float32 [N,...], a list if there are several; prints for verbose 1.
+
+        x is an array of any real type, or a dataset or generator whose batches are x or begin with it.
+        """
+        shape = self._ready("predict", x)
+        recipe = self._inference()
+        if batches.is_array_like(x):
+            batches.check_count("predict", "batch_size", batch_size)
+            samples = batches.checked_x("predict", x, shape)
+            silent = callbacks is None and steps is None and verbose in ("auto", 0)
+            if silent and len(samples) <= (batch_size or BATCH_SIZE):
+                return self.predict_on_batch(samples)
+        source = open_source("predict", shape, x, batch_size=batch_size, steps=steps)
+        hooks = self._hooks(callbacks, verbose, source)
+        parts: list[list[Array]] = []
+        with self._lease() as workspace:
+            hooks.on_predict_begin()
+            for step, batch in enumerate(source.epoch(0)):
+                hooks.on_predict_batch_begin(step)
+                parts.append(workspace.program("inference", batch.size, recipe).predict(batch.x[batch.rows]))
+                hooks.on_predict_batch_end(step)
+            hooks.on_predict_end()
+        outputs = [np.concatenate(rows) for rows in zip(*parts, strict=True)]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _hooks(self, callbacks: Callbacks, verbose: Verbose, source: Source) -> CallbackList:
+        shown = verbose not in ("auto", 0)
+        return CallbackList(
+            callbacks,
+            add_progress=shown,
+            model=self,  # type: ignore[arg-type]
+            verbose=verbose if shown else 0,
+            steps=source.steps,
+        )
+
+
+def _returned(logs: Logs, return_dict: bool) -> Any:
+    """Return Keras' form of results: a dict, a list, or the loss alone where there is nothing else."""
+    if return_dict:
+        return logs
+    return list(logs.values()) if len(logs) > 1 else logs["loss"]
+
+
+def _due(epoch: int, validation_freq: int | Sequence[int]) -> bool:
+    if isinstance(validation_freq, int):
+        return (epoch + 1) % validation_freq == 0
+    return epoch + 1 in validation_freq

@@ -75,7 +75,7 @@ class Workspace:
 
 
 class WorkspacePool:
-    """Workspaces of one model: a thread gets the same one until its outermost `lease` ends, other threads get others."""
+    """Workspaces of one model: a thread keeps its own until its outermost `lease` ends, other threads get others."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

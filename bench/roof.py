@@ -1,0 +1,65 @@
+"""The machine's roofs: multiply-adds a second on registers, and bytes a second from memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from typing import Any
+
+import numpy as np
+
+from fastcnn import _core, _version
+
+
+def peak_gflops(repeats: int = 9) -> float:
+    """Return the best GFLOP/s of the engine's register loop with the current threads."""
+    iterations = 2_000_000
+    _core.multiply_add_loop(iterations)
+    rates = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        flops = _core.multiply_add_loop(iterations)
+        rates.append(flops / (time.perf_counter() - start) / 1e9)
+    return max(rates)
+
+
+def memory_gbytes(repeats: int = 9, nbytes: int = 256 << 20) -> float:
+    """Return the median GB/s of adding two vectors far larger than the caches: two reads and one write."""
+    size = nbytes // 4
+    a, b, y = (_core.Arena(nbytes).bytes().view(np.float32) for _ in range(3))
+    for vector in (a, b, y):
+        vector[:] = 1.0
+    program = _core.Program()
+    program.add_forward(a, b, y)
+    program.run()
+    rates = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        program.run()
+        rates.append(12 * size / (time.perf_counter() - start) / 1e9)
+    return statistics.median(rates)
+
+
+def machine() -> dict[str, Any]:
+    """Return what a result must be read with: processor, threads, instruction set, versions, commit."""
+    model = platform.processor()
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {
+        "cpu": model,
+        "cpus": os.cpu_count(),
+        "threads": _core.num_threads(),
+        "isa": _core.isa(),
+        "compiler": _core.compiler,
+        "fastcnn": _version.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+    }

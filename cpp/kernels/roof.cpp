@@ -1,0 +1,27 @@
+// The machine's arithmetic roof: multiply-adds on registers only, as many chains as hide their latency.
+#include "kernels/gemm.hpp"
+#include "kernels/table.hpp"
+
+namespace fastcnn::FASTCNN_ISA {
+namespace {
+
+int64_t multiply_add_loop(int64_t tasks, int64_t iterations) {
+  constexpr int kChains = 2 * kMR;
+  parallel_for_tasks(tasks, tasks * iterations * kChains * kLanes, [&](int64_t, int) {
+    vf sums[kChains];
+    vf factor = broadcast(0.5f), addend = broadcast(1.0f);
+    FASTCNN_UNROLL for (int i = 0; i < kChains; ++i) sums[i] = broadcast(static_cast<float>(i));
+    for (int64_t k = 0; k < iterations; ++k) {
+      FASTCNN_UNROLL for (int i = 0; i < kChains; ++i) sums[i] = sums[i] * factor + addend;
+      asm volatile("" : "+m"(factor) : : );
+    }
+    FASTCNN_UNROLL for (int i = 0; i < kChains; ++i) asm volatile("" : : "m"(sums[i]));
+  });
+  return tasks * iterations * kChains * kLanes * 2;
+}
+
+}  // namespace
+
+void fill_roof(Kernels& kernels) { kernels.multiply_add_loop = multiply_add_loop; }
+
+}  // namespace fastcnn::FASTCNN_ISA

@@ -1,0 +1,527 @@
+"""Plants faults in the kernels, one at a time, and asks the tests of the operations to catch each.
+
+    python tests/campaigns/planted_faults.py --output planted_faults.md
+
+A copy of the source tree is built once, for AVX2 alone, with the compiler and flags that CMake chooses. For each fault
+one line of the copy is changed, the objects that include it are compiled again, and `pytest tests/ops` runs against a
+copy of the package with the faulty engine. Needs CMake, a compiler, pybind11 and a CPU with AVX2; a minute a fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ISA = "avx2"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One changed line of cpp/: `old` occurs once in the file."""
+
+    file: str
+    old: str
+    new: str
+    why: str
+
+    def line(self, text: str) -> int:
+        """Return the line of the fault in the text of its file; raise ValueError unless `old` occurs exactly once."""
+        if text.count(self.old) != 1:
+            raise ValueError(
+                f"{self.file}: {self.old!r} occurs {text.count(self.old)} times, expected once ({self.why})"
+            )
+        return text[: text.index(self.old)].count("\n") + 1
+
+    def apply(self, text: str) -> str:
+        self.line(text)
+        return text.replace(self.old, self.new)
+
+
+GEMM, WINOGRAD, WEIGHTS = "kernels/conv_gemm.hpp", "kernels/conv_winograd.hpp", "kernels/conv_weights.hpp"
+CONV, DENSE, POOL, NORM = "kernels/conv.cpp", "kernels/dense.cpp", "kernels/pool.cpp", "kernels/norm.cpp"
+POINTWISE, SOFTMAX, OPTIM = "kernels/pointwise.cpp", "kernels/softmax.cpp", "kernels/optim.cpp"
+
+FAULTS = [
+    Fault(
+        GEMM,
+        "{s.R, 0, 1, -s.pad_top, s.dilation_h}",
+        "{s.R, 0, 1, 1 - s.pad_top, s.dilation_h}",
+        "top padding off by one",
+    ),
+    Fault(
+        GEMM,
+        "s.K, s.P, s.Q, s.stride_h, s.stride_w,",
+        "s.K, s.P, s.Q, s.stride_w, s.stride_h,",
+        "row and column strides swapped",
+    ),
+    Fault(
+        GEMM,
+        "{s.S, 0, 1, -s.pad_left, s.dilation_w}",
+        "{s.S, 0, 1, -s.pad_left, s.dilation_h}",
+        "dilation of the rows used for the columns",
+    ),
+    Fault(
+        GEMM,
+        "if (h < 0 || h >= p.IH || w < 0 || w >= p.IW) return nullptr;",
+        "if (h < 0 || h >= p.IH || w < 0 || w > p.IW) return nullptr;",
+        "one column of right padding reads the next row",
+    ),
+    Fault(
+        GEMM,
+        "smaller(width, p.IW - w)",
+        "smaller(width, p.IW - w - 1)",
+        "the last column of a gathered window row is dropped at the right edge",
+    ),
+    Fault(
+        GEMM,
+        "for (int64_t c = 0; c < p.C; ++c) zeros[c] = 0;",
+        "for (int64_t c = 0; c < p.C - 1; ++c) zeros[c] = 0;",
+        "the row of zeros is not cleared to its end",
+    ),
+    Fault(
+        GEMM,
+        "const int64_t n = smaller(kLanes, width - half * kLanes);",
+        "const int64_t n = smaller(kLanes - 1, width - half * kLanes);",
+        "the last lane of a full vector in a partial panel is not stored",
+    ),
+    Fault(GEMM, "tile.c[i][1] += b1;", "tile.c[i][1] += b0;", "the second vector of a panel gets the first's bias"),
+    Fault(
+        GEMM,
+        "if (residual) v += load_upto(residual + offsets[i] + half * kLanes, n);",
+        "",
+        "the residual is missing in partial panels",
+    ),
+    Fault(
+        GEMM,
+        "const bool one_run = direct || (gathering && taps == p.window);",
+        "const bool one_run = direct || gathering;",
+        "a phase's taps are taken for all taps of the window",
+    ),
+    Fault(GEMM, "axis.first = r;", "axis.first = 0;", "each phase of strided backward-data starts at the first tap"),
+    Fault(
+        GEMM,
+        "for (int64_t ph = 0; ph < smaller(s.stride_h, s.H); ++ph)",
+        "for (int64_t ph = 0; ph < smaller(s.stride_h, smaller(s.R, s.H)); ++ph)",
+        "rows of dx between the windows are not cleared",
+    ),
+    Fault(
+        GEMM,
+        "rows = smaller(g.block_rows, p.N * p.OH * p.OW - first);",
+        "rows = g.block_rows;",
+        "the last block runs over the end",
+    ),
+    Fault(
+        GEMM,
+        "g.groups = ceil_div(all, g.group_panels);",
+        "g.groups = all / g.group_panels;",
+        "the panels of a last, smaller group are lost",
+    ),
+    Fault(
+        GEMM,
+        "epilogue.counts[block] = rows;",
+        "epilogue.counts[block] = g.block_rows;",
+        "the last block of the statistics counts as full",
+    ),
+    Fault(
+        GEMM,
+        "store_upto(squares + c, deviations - rest * shift, n);",
+        "store_upto(squares + c, deviations, n);",
+        "squared deviations are not corrected for the rounded mean",
+    ),
+    Fault(
+        GEMM,
+        "const vi wins = (v > best) | ((v != v) & (best == best));",
+        "const vi wins = v > best;",
+        "the epilogue's max-pool drops NaN",
+    ),
+    Fault(
+        GEMM,
+        "(i / 2) * Q * kNR + (i % 2) * kNR",
+        "(i % 2) * Q * kNR + (i / 2) * kNR",
+        "rows and columns swapped in the argmax of the epilogue's max-pool",
+    ),
+    Fault(
+        GEMM,
+        "(scale ? from[i] * scale[j * kNR + i] : from[i])",
+        "(scale ? from[i] * scale[i] : from[i])",
+        "batch normalisation folded with the first panel's scales",
+    ),
+    Fault(
+        GEMM,
+        "scratch.workers + worker * scratch.worker_bytes);",
+        "scratch.workers);",
+        "workers share one scratch memory",
+    ),
+    Fault(
+        "kernels/gemm.hpp",
+        "for (int64_t k = 0; k < K; ++k, b += b_step) {",
+        "for (int64_t k = 0; k + 1 < K; ++k, b += b_step) {",
+        "the last product of every sum is missing",
+    ),
+    Fault(
+        "kernels/gemm.hpp",
+        "const int64_t count = small + (t < extra);",
+        "const int64_t count = small + (t + 1 < extra);",
+        "the row tiles end one row early",
+    ),
+    Fault(CONV, "accumulate ? dx : nullptr", "nullptr", "backward-data overwrites where it should add"),
+    Fault(
+        CONV,
+        "s.R - 1 - s.pad_top, s.S - 1 - s.pad_left}",
+        "s.R - 1 - s.pad_left, s.S - 1 - s.pad_top}",
+        "top and left padding swapped in Winograd's backward-data",
+    ),
+    Fault(
+        WINOGRAD,
+        "g.tiles_w = ceil_div(p.Q, kTile);",
+        "g.tiles_w = larger(1, p.Q / kTile);",
+        "the partial tiles at the right edge are missing",
+    ),
+    Fault(
+        WINOGRAD,
+        "const bool inside = h >= 0 && h < p.H && w >= 0 && w < p.W;",
+        "const bool inside = h >= 0 && h < p.H && w >= 0 && w <= p.W;",
+        "a tile reads one column too many",
+    ),
+    Fault(
+        WINOGRAD,
+        "odd_b = (x3 - x1 * kA2) * kB;",
+        "odd_b = (x3 - x1 * kA2) * kA;",
+        "a wrong constant in the input transform",
+    ),
+    Fault(
+        WINOGRAD,
+        "difference_a * kA3 + difference_b * kB3 + m5;",
+        "difference_a * kA3 + difference_b * kB3;",
+        "the point at infinity is missing in the output transform",
+    ),
+    Fault(
+        WINOGRAD,
+        "for (int64_t c = 0; c < padded; c += kLanes) {",
+        "for (int64_t c = 0; c < p.C; c += kLanes) {",
+        "channels up to the next multiple of 16 are not cleared",
+    ),
+    Fault(
+        WINOGRAD, "if (prologue.mean && x != zeros) {", "if (prologue.mean) {", "the prologue normalises the padding"
+    ),
+    Fault(
+        WINOGRAD,
+        "for (int64_t d = 0; d < g.depth; ++d,",
+        "for (int64_t d = 0; d < smaller(g.depth, 2); ++d,",
+        "channels from the 33rd on are missing",
+    ),
+    Fault(
+        WINOGRAD,
+        "if (epilogue.residual) v += load_upto(epilogue.residual + to, n);",
+        "if (epilogue.residual && r < 3) v += load_upto(epilogue.residual + to, n);",
+        "the residual is missing in the fourth row of a tile",
+    ),
+    Fault(
+        WINOGRAD,
+        "if (ph >= PH || pw >= PW) continue;",
+        "if (ph >= PH || pw > PW) continue;",
+        "a pooled tile writes past the right edge",
+    ),
+    Fault(
+        WINOGRAD,
+        "pixels += smaller(kTile, p.P - at.h) * smaller(kTile, p.Q - at.w);",
+        "pixels += kTile * kTile;",
+        "partial tiles count as full in the statistics",
+    ),
+    Fault(
+        WINOGRAD,
+        ": static_cast<double>(w[((8 - tap) * K + k) * C + c]);",
+        ": static_cast<double>(w[(tap * K + k) * C + c]);",
+        "the window is not turned for backward-data",
+    ),
+    Fault(WINOGRAD, "to[f * f_step + i] = 0;", "(void)to;", "packed channels up to a multiple of 16 are not cleared"),
+    Fault(
+        WINOGRAD,
+        "static_cast<double>(w[(tap * C + c) * K + k]) * scale[k]",
+        "static_cast<double>(w[(tap * C + c) * K + k])",
+        "the folded scale is missing in Winograd's weights",
+    ),
+    Fault(
+        WEIGHTS,
+        "for (int64_t part = 0; part < g.parts; ++part) sum +=",
+        "for (int64_t part = 0; part + 1 < g.parts; ++part) sum +=",
+        "the last part of the pixels is not merged",
+    ),
+    Fault(
+        WEIGHTS,
+        "float* out = sums + part * (g.parts > 1 ? g.size : 0);",
+        "float* out = sums + worker * (g.parts > 1 ? g.size : 0);",
+        "partial sums kept per thread: bits depend on threads",
+    ),
+    Fault(
+        WEIGHTS,
+        "const bool fresh = fresh_sums && first == begin;",
+        "const bool fresh = fresh_sums && first == 0;",
+        "stale accumulators: only the first part starts afresh",
+    ),
+    Fault(
+        WEIGHTS,
+        "const bool fresh_sums = g.parts > 1 || !accumulate;",
+        "const bool fresh_sums = true;",
+        "accumulate ignored where the pixels are one part",
+    ),
+    Fault(
+        WEIGHTS,
+        "begin = smaller(end, larger(0, -w * s.C - c0));",
+        "begin = 0;",
+        "left padding reads the row before, with few channels",
+    ),
+    Fault(
+        DENSE,
+        "for (int64_t n = 0; n < s.N; ++n) finish_row(",
+        "for (int64_t n = 1; n < s.N; ++n) finish_row(",
+        "lost bias and ReLU in the first row",
+    ),
+    Fault(
+        DENSE,
+        "packed, depth, width, c == 0, y + k, s.K);",
+        "packed, depth, width, true, y + k, s.K);",
+        "a block of depth overwrites the ones before",
+    ),
+    Fault(DENSE, "if (k < s.K) add(k,", "if (k + 1 < s.K) add(k,", "a tail of one lane is dropped in dot products"),
+    Fault(DENSE, "double sum = accumulate ? db[c] : 0.0;", "double sum = 0.0;", "accumulate ignored in column sums"),
+    Fault(
+        DENSE,
+        "float sum = accumulate ? at[i * s.K + j] : 0.0f;",
+        "float sum = 0.0f;",
+        "accumulate ignored in the last panel of a dense weight gradient",
+    ),
+    Fault(
+        POOL,
+        "smaller((at + pad) / stride + 1, count)",
+        "smaller((at + pad) / stride, count)",
+        "the last window over a pixel is missing in the backward pass",
+    ),
+    Fault(
+        POOL,
+        "const vi wins = ~(value <= best) & (best == best);",
+        "const vi wins = value > best;",
+        "max-pool drops NaN",
+    ),
+    Fault(
+        POOL,
+        "static_cast<int32_t>(r.begin * s.S + c.begin)",
+        "static_cast<int32_t>(r.begin + c.begin)",
+        "wrong argmax where the window starts in the padding",
+    ),
+    Fault(
+        POOL,
+        "if (first) __builtin_memset(to, 0, static_cast<size_t>(s.C) * 4);",
+        "",
+        "pixels under no window are not cleared",
+    ),
+    Fault(
+        POOL,
+        "static_cast<float>((r.end - r.begin) * (c.end - c.begin))",
+        "static_cast<float>(shape.R * shape.S)",
+        "the gradient of average pooling counts the padding",
+    ),
+    Fault(
+        NORM,
+        "(square[c] < 0 ? 0 : square[c]) / static_cast<double>(total);",
+        "(square[c] < 0 ? 0 : square[c]) / static_cast<double>(total - 1);",
+        "unbiased variance",
+    ),
+    Fault(
+        NORM,
+        "square[c] += static_cast<double>(slot[C + c]) + d * d * weight;",
+        "square[c] += static_cast<double>(slot[C + c]);",
+        "merged blocks lose the spread of their means",
+    ),
+    Fault(
+        NORM, "static_cast<float>(-scale * sum[i] / rows);", "0;", "dx of batch normalisation without the mean of dy"
+    ),
+    Fault(
+        POINTWISE,
+        "if (i < end) store_tail(y + i, f(i, end - i), end - i);",
+        "if (i < end) store_tail(y + i, f(i, end - i), end - i - 1);",
+        "the last element of a tail is not stored",
+    ),
+    Fault("simd/simd.hpp", "return select(a < vf{}, vf{}, a);", "return select(a > vf{}, a, vf{});", "ReLU drops NaN"),
+    Fault(
+        SOFTMAX,
+        "load_upto(to + c, n) * factor - load_upto(target + c, n)",
+        "load_upto(to + c, n) - load_upto(target + c, n)",
+        "the gradient takes targets to sum to one",
+    ),
+    Fault(
+        SOFTMAX,
+        "const double dot = sum_over(C,",
+        "const double dot = sum_over(C - 1,",
+        "the last class is missing in the softmax gradient's mean",
+    ),
+    Fault(
+        OPTIM,
+        "__builtin_pow(beta_2, settings.t)",
+        "__builtin_pow(beta_2, settings.t + 1)",
+        "Adam's bias correction is one step ahead",
+    ),
+    Fault(OPTIM, "(broadcast(momentum) * v - step)", "v", "Nesterov's step is plain momentum"),
+]
+
+
+class Build:
+    """A copy of the source tree with its objects, and a copy of the package for the engine linked from them."""
+
+    def __init__(self, work: Path) -> None:
+        self.source, self.package = work / "source", work / "package" / "fastcnn"
+        self.objects, self.faulty = work / "objects", work / "faulty"
+        for folder in (self.objects, self.faulty):
+            folder.mkdir()
+        shutil.copytree(ROOT / "cpp", self.source / "cpp")
+        shutil.copy(ROOT / "CMakeLists.txt", self.source)
+        generated = shutil.ignore_patterns("_core.*.so", "_core.so", "__pycache__", ".mypy_cache")
+        shutil.copytree(ROOT / "python" / "fastcnn", self.package, ignore=generated)
+        self.commands = self._commands(work / "cmake")
+
+    def _commands(self, build: Path) -> dict[str, list[str]]:
+        """Return CMake's compiler command for each object that an engine for ISA alone needs, by the object's name."""
+        pybind11 = subprocess.run(
+            [sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        options = [f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11}"]
+        cmake = ["cmake", "-S", self.source, "-B", build, "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", *options]
+        subprocess.run(cmake, check=True, stdout=subprocess.DEVNULL)
+        commands = {}
+        for entry in json.loads((build / "compile_commands.json").read_text()):
+            command = shlex.split(entry["command"])
+            file = Path(entry["file"]).relative_to(self.source / "cpp")
+            if file.parts[0] == "kernels" and f"-DFASTCNN_ISA={ISA}" not in command:
+                continue
+            other = re.compile(rf"-DFASTCNN_HAS_(?!{ISA.upper()}$)")
+            command = [word for word in command if not other.match(word)]
+            output = command.index("-o")
+            del command[output : output + 2]
+            commands["_".join(file.with_suffix(".o").parts)] = command
+        return commands
+
+    def compile(self, names: Sequence[str], folder: Path) -> None:
+        for name in names:
+            subprocess.run([*self.commands[name], "-MMD", "-o", folder / name], check=True, capture_output=True)
+
+    def link(self, faulty: Sequence[str] = ()) -> None:
+        """Link the engine, with the faulty objects in place of the sound ones, into the package."""
+        objects = [(self.faulty if name in faulty else self.objects) / name for name in self.commands]
+        compiler = self.commands["core_threads.o"][0]
+        library = self.package / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+        subprocess.run([compiler, "-shared", "-fopenmp", "-o", library, *objects], check=True, capture_output=True)
+
+    def sound(self) -> None:
+        self.compile(list(self.commands), self.objects)
+        self.link()
+
+    def plant(self, fault: Fault) -> None:
+        """Build the engine with one fault; the source is sound again afterwards."""
+        path = self.source / "cpp" / fault.file
+        text = path.read_text()
+        including = [name for name in self.commands if f"cpp/{fault.file}" in self._dependencies(name)]
+        path.write_text(fault.apply(text))
+        try:
+            self.compile(including, self.faulty)
+        finally:
+            path.write_text(text)
+        self.link(including)
+
+    def _dependencies(self, name: str) -> str:
+        return (self.objects / name).with_suffix(".d").read_text()
+
+    def test(self, first: str, limit: float) -> str:
+        """Run the tests of the operations, those of the file `first` before the others; return what caught the fault.
+
+        Empty: nothing did. A test that crashes or does not end within limit seconds has caught it too.
+        """
+        tests = ROOT / "tests" / "ops"
+        own = tests / f"test_{Path(first).stem.split('_')[0]}.py"
+        command = [sys.executable, "-m", "pytest", "-x", "-v", "--tb=line", "-p", "no:cacheprovider"]
+        command += ["-c", str(ROOT / "pyproject.toml"), *([str(own)] if own.exists() else []), str(tests)]
+        environment = {**os.environ, "PYTHONPATH": str(self.package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+        with tempfile.TemporaryFile("w+") as log:
+            try:
+                status = subprocess.run(
+                    command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, timeout=limit
+                ).returncode
+            except subprocess.TimeoutExpired:
+                status = None
+            log.seek(0)
+            output = log.read()
+        if status == 0:
+            return ""
+        started = re.findall(r"^(?:\S*/)?(test_\w+\.py::\S+)", output, re.MULTILINE)
+        if status is None or status < 0:
+            how = "does not end" if status is None else f"signal {-status}"
+            return f"{started[-1] if started else 'start'} ({how})"
+        failed = re.search(r"^FAILED (?:\S*/)?(test_\w+\.py::\S+)", output, re.MULTILINE)
+        if not failed:
+            raise RuntimeError(f"pytest ended with status {status}:\n{output[-4000:]}")
+        return failed[1]
+
+    def check_import(self) -> None:
+        """Raise RuntimeError unless Python finds the copied package and its AVX2 engine, not an installed one."""
+        code = "from fastcnn import _core; print(_core.__file__, *_core.isas())"
+        environment = {**os.environ, "PYTHONPATH": str(self.package.parent)}
+        result = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        file, *isas = result.stdout.split()
+        if Path(file).parent.resolve() != self.package.resolve() or isas != [ISA]:
+            raise RuntimeError(f"Python imports {file} with the instruction sets {isas}, not {self.package} with {ISA}")
+
+
+def row(number: int, fault: Fault, caught: str, seconds: float) -> str:
+    line = fault.line((ROOT / "cpp" / fault.file).read_text())
+    found = f"`{caught}`" if caught else "**not caught**"
+    return f"| {number} | {Path(fault.file).name}:{line} | {fault.why} | {found} | {seconds:.0f} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", help="numbers of faults, such as 3,7 (default: all)")
+    parser.add_argument("--limit", type=float, default=600, help="seconds of testing a fault (%(default)s)")
+    parser.add_argument("--output", type=Path, help="Markdown file for the table")
+    arguments = parser.parse_args()
+    numbers = [int(n) for n in arguments.only.split(",")] if arguments.only else list(range(1, len(FAULTS) + 1))
+    faults = [(number, FAULTS[number - 1]) for number in numbers]
+    for _, fault in faults:
+        fault.line((ROOT / "cpp" / fault.file).read_text())
+    lines = ["| # | line | fault | caught by | s |", "|---|---|---|---|---|"]
+    caught = 0
+    with tempfile.TemporaryDirectory() as folder:
+        build = Build(Path(folder))
+        build.sound()
+        build.check_import()
+        if failure := build.test("", 3600):
+            raise RuntimeError(f"{failure} fails without any fault")
+        print(*lines, sep="\n", flush=True)
+        for number, fault in faults:
+            start = time.monotonic()
+            build.plant(fault)
+            found = build.test(fault.file, arguments.limit)
+            caught += bool(found)
+            lines.append(row(number, fault, found, time.monotonic() - start))
+            print(lines[-1], flush=True)
+            if arguments.output:  # after each fault: an interrupted campaign keeps what it has
+                arguments.output.write_text("\n".join([*lines, "", f"{caught} of {len(lines) - 2} caught."]) + "\n")
+    print(f"\n{caught} of {len(faults)} caught.")
+    return 0 if caught == len(faults) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

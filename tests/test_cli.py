@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastcnn import cli
+from fastcnn._version import __version__
+from fastcnn.cli import demo, patterns
+from fastcnn.models import load_model, saving
+from fastcnn.models.model import Model
+
+CLASSES = ("blue", "green", "red")
+
+
+def draw(folder: Path, count: int) -> Path:
+    """Make pictures whose colour is their class."""
+    random = np.random.default_rng(1)
+    for channel, name in enumerate(reversed(CLASSES)):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = random.integers(0, 100, (40, 36, 3), dtype=np.uint8)
+            pixels[..., channel] += 150
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("pictures") / "all", 10)
+
+
+@pytest.fixture(scope="module")
+def model_file(pictures: Path) -> Path:
+    """A model trained by the command, with its output beside it."""
+    out = pictures.parent / "model.safetensors"
+    command = [
+        *("train", str(pictures), "--model", "resnet18", "--image-size", "32", "--epochs", "3", "--batch-size", "8"),
+        *("--val-split", "0.2", "--out", str(out), "--seed", "5", "--test", str(pictures), "--learning-rate", "0.01"),
+    ]
+    lines = run_process(*command).stdout.splitlines()
+    (pictures.parent / "train.txt").write_text("\n".join(lines))
+    return out
+
+
+def run_process(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "fastcnn", *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> tuple[str, str]:
+    assert cli.main(arguments) == code
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+# -- usage -------------------------------------------------------------------------------------------------------------
+
+
+def test_version_and_help() -> None:
+    assert run_process("--version").stdout == f"fastcnn {__version__}\n"
+    out = run_process("--help").stdout
+    for command in ("demo", "train", "predict", "summary", "doctor"):
+        assert re.search(rf"^ +{command} ", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["train"], "required: DIR"),
+        (["train", "x", "--epochs", "0"], "must be a whole number of at least 1, got '0'"),
+        (["train", "x", "--epochs", "two"], "must be a whole number of at least 1, got 'two'"),
+        (["train", "x", "--val-split", "1"], "must be at least 0 and below 1, got '1'"),
+        (["train", "x", "--learning-rate", "0"], "must be a number above 0, got '0'"),
+        (["train", "x", "--learning-rate", "nan"], "must be a number above 0, got 'nan'"),
+        (["train", "x", "--model", "alexnet"], "invalid choice: 'alexnet'"),
+        (["train", "x", "--out", "model.h5"], "a model file ends in .safetensors"),
+        (["train", "x", "--epoch", "3"], "unrecognized arguments"),
+        (["predict", "model.safetensors"], "required: IMAGE"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "nothing.safetensors", "x.png"], "nothing.safetensors: No such file or directory"),
+        (["summary", "nothing"], "nothing: No such file or directory"),
+        (["train", "nowhere"], "directory 'nowhere' does not exist"),
+        (["summary", "resnet50-seed", "--image-size", "32"], "avg_pool"),
+    ],
+)
+def test_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = run(capsys, *arguments, code=1)
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith(f"fastcnn {arguments[0]}: ")
+    assert message in err
+
+
+def test_errors_of_several_lines_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from fastcnn.formats import safetensors
+
+    path = tmp_path / "m.safetensors"
+    saving.save(Model(*_tiny()), path)
+    file = safetensors.read(path)
+    tensors = {name.replace("kernel", "weight"): array for name, array in file.tensors.items()}
+    safetensors.write(path, tensors, file.metadata)
+    _, err = run(capsys, "summary", str(path), code=1)
+    assert len(err.splitlines()) == 1
+    assert "dense_layer/kernel" in err
+    assert "dense_layer/weight" in err
+
+
+def _tiny() -> tuple[Any, Any]:
+    from fastcnn.layers import Dense, Input
+
+    x = Input((4,))
+    return x, Dense(2, name="dense_layer")(x)
+
+
+def test_debug_shows_the_traceback() -> None:
+    assert "Traceback" in run_process("--debug", "summary", "nothing", code=1).stderr
+
+
+def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.doctor, "run", interrupted)
+    assert run(capsys, "doctor", code=130) == ("", "fastcnn doctor: interrupted\n")
+
+
+def test_interrupt_during_training(pictures: Path, tmp_path: Path) -> None:
+    """Ctrl-C ends a running `train` with code 130 and no model file."""
+    out = tmp_path / "m.safetensors"
+    command = [sys.executable, "-m", "fastcnn", "train", str(pictures), "--image-size", "32", "--epochs", "1000"]
+    with subprocess.Popen(
+        [*command, "--json", "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["epoch"] == 1
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "fastcnn train: interrupted\n"
+    assert not out.exists()
+
+
+def test_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m fastcnn summary resnet152 | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout == 'Model: "resnet152"\n'
+    assert done.stderr == ""
+
+
+# -- train and predict -------------------------------------------------------------------------------------------------
+
+
+def test_train(model_file: Path) -> None:
+    lines = (model_file.parent / "train.txt").read_text().splitlines()
+    assert lines[0] == "24 pictures for training, 6 for validation, 3 classes:"
+    counts = dict(re.findall(r"(\w+) (\d+)", lines[1]))
+    assert list(counts) == list(CLASSES)
+    assert sum(map(int, counts.values())) == 24
+    assert lines[2] == "resnet18, 11,178,051 parameters, for pictures of 32 x 32 pixels"
+    epochs = [line for line in lines if line.startswith("Epoch ")]
+    assert len(epochs) == 3
+    assert "val_accuracy" in epochs[0]
+    assert re.fullmatch(r"test: accuracy \d\.\d{4}, loss \d+\.\d{4}", lines[-2])
+    assert lines[-1].startswith(f"saved {model_file} (")
+    model = load_model(model_file)
+    assert model.class_names == list(CLASSES)
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.optimizer.iterations == 9
+
+
+def test_train_json_and_seed(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def train(name: str, seed: str) -> list[dict[str, Any]]:
+        out, err = run(
+            capsys,
+            *("train", str(pictures), "--model", "resnet18", "--image-size", "32", "--epochs", "2", "--json"),
+            *("--optimizer", "sgd", "--val-split", "0", "--seed", seed, "--out", str(tmp_path / f"{name}.safetensors")),
+        )
+        assert err == ""
+        return [json.loads(line) for line in out.splitlines()]
+
+    first = train("a", "1")
+    assert [line.get("epoch") for line in first] == [1, 2, None]
+    assert set(first[0]) == {"epoch", "accuracy", "loss"}
+    assert first[2]["classes"] == dict.fromkeys(CLASSES, 10)
+    assert first[:2] == train("b", "1")[:2]
+    assert first[:2] != train("c", "2")[:2]
+
+
+def test_train_checks_its_output_first(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "no" / "such" / "m.safetensors"
+    shown, err = run(capsys, "train", str(pictures), "--image-size", "32", "--out", str(out), code=1)
+    assert shown == ""
+    assert f"{out}: " in err
+
+
+def test_predict_text(model_file: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(pictures / name / "0.png") for name in CLASSES]
+    out, err = run(capsys, "predict", str(model_file), *paths, "--top", "2")
+    assert err == ""
+    for line, path in zip(out.splitlines(), paths, strict=True):
+        assert re.fullmatch(re.escape(path) + r": (blue|green|red) [01]\.\d{4}, (blue|green|red) [01]\.\d{4}", line)
+
+
+def test_predict_json_reads_pictures_as_training_does(
+    model_file: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fastcnn.data import image_dataset_from_directory
+
+    model = load_model(model_file)
+    dataset = image_dataset_from_directory(pictures, image_size=32, shuffle=False, verbose=False)
+    expected = np.concatenate([model.predict_on_batch(x) for x, _ in dataset])
+    out, _ = run(capsys, "predict", str(model_file), *dataset.file_paths, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["path"] for line in lines] == dataset.file_paths
+    for line, scores in zip(lines, expected, strict=True):
+        best = int(scores.argmax())
+        assert line["label"] == CLASSES[best]
+        assert line["top"] == [[CLASSES[i], float(scores[i])] for i in np.argsort(-scores, kind="stable")]
+        assert line["score"] == float(scores[best])
+
+
+def test_predict_goes_on_after_a_bad_picture(
+    model_file: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    good = str(pictures / "red" / "0.png")
+    out, err = run(capsys, "predict", str(model_file), str(bad), str(tmp_path / "none.png"), good, code=1)
+    assert out.startswith(f"{good}: ")
+    assert len(out.splitlines()) == 1
+    assert [line.split("'")[1] for line in err.splitlines()] == [str(bad), str(tmp_path / "none.png")]
+
+
+def test_predict_needs_a_model_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saving.save(Model(*_tiny()), tmp_path / "m.safetensors")
+    _, err = run(capsys, "predict", str(tmp_path / "m.safetensors"), "x.png", code=1)
+    assert "the model takes (None, 4), not pictures with 1, 3 or 4 channels" in err
+
+
+# -- summary and doctor ------------------------------------------------------------------------------------------------
+
+
+def test_summary_of_an_architecture(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = run(capsys, "summary", "resnet50-seed", "--classes", "6")
+    assert 'Model: "ResNet50"' in out
+    assert "Total params: 23,600,006 (90.03 MB)" in out
+    out, _ = run(capsys, "summary", "vgg16", "--json")
+    found = json.loads(out)
+    assert (found["name"], found["parameters"], found["non_trainable"]) == ("vgg16", 138_357_544, 0)
+    assert found["layers"][1] == {"name": "block1_conv1", "class": "Conv2D", "parameters": 1792}
+    out, _ = run(capsys, "summary", "resnet18", "--variant", "torchvision", "--json")
+    assert json.loads(out)["trainable"] == 11_689_512
+
+
+def test_summary_of_a_file(model_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = run(capsys, "summary", str(model_file))
+    assert "Optimizer adam: " in out
+    out, _ = run(capsys, "summary", str(model_file), "--json")
+    assert json.loads(out)["class_names"] == list(CLASSES)
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = run(capsys, "doctor")
+    assert f"fastcnn {__version__}" in out
+    assert np.__version__ in out
+    found = json.loads(run(capsys, "doctor", "--json")[0])
+    from fastcnn import _core
+
+    assert found["isa"] == _core.isa()
+    assert found["isas"] == _core.isas()
+    assert found["threads"] == _core.num_threads()
+
+
+# -- demo --------------------------------------------------------------------------------------------------------------
+
+
+def test_patterns_follow_from_their_arguments() -> None:
+    for name in patterns.CLASSES:
+        a = patterns.draw(name, 3, 7)
+        assert a.shape == (64, 64, 3)
+        assert a.dtype == np.uint8
+        assert np.array_equal(a, patterns.draw(name, 3, 7))
+        assert not np.array_equal(a, patterns.draw(name, 4, 7))
+        assert not np.array_equal(a, patterns.draw(name, 3, 8))
+
+
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole command, with a few pictures."""
+    monkeypatch.setattr(demo, "_TRAINING", 4)
+    monkeypatch.setattr(demo, "_TEST", 2)
+    out, err = run(capsys, "demo", "--out", str(tmp_path / "demo"), "--epochs", "1", "--json")
+    assert err == ""
+    epoch, result = map(json.loads, out.splitlines())
+    assert epoch["epoch"] == 1
+    assert set(result) == {"linear_accuracy", "test_accuracy", "seconds", "files"}
+    assert all(Path(file).stat().st_size > 0 for file in result["files"])
+    for folder, count in (("data", 4), ("test", 2)):
+        for name in patterns.CLASSES:
+            assert len(list((tmp_path / "demo" / folder / name).glob("*.png"))) == count
+    model = load_model(tmp_path / "demo" / "model.safetensors")
+    assert model.class_names == list(patterns.CLASSES)
+    with Image.open(tmp_path / "demo" / "data" / "dots" / "000.png") as image:
+        assert np.array_equal(np.asarray(image), patterns.draw("dots", 0, 0))
+
+
+def test_demo_without_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "_TRAINING", 2)
+    monkeypatch.setattr(demo, "_TEST", 1)
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
+    out, _ = run(capsys, "demo", "--out", str(tmp_path), "--epochs", "1")
+    assert 'No curves.png: it needs matplotlib (pip install "fastcnn[plot]")' in out
+    assert (tmp_path / "predictions.png").exists()
+    assert not (tmp_path / "curves.png").exists()

@@ -1,0 +1,295 @@
+"""Layers: shapes, weights, configurations, names and the sentences of their errors."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+
+import numpy as np
+import pytest
+
+from fastcnn import initializers, layers
+from fastcnn.layers import (
+    Activation,
+    Add,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePooling2D,
+    Input,
+    InputLayer,
+    Layer,
+    MaxPooling2D,
+    ReLU,
+    Rescaling,
+    Softmax,
+    ZeroPadding2D,
+)
+from fastcnn.layers.base import automatic_name, window_padding
+
+# layer, input shape, output shape, parameters
+TABLE = [
+    (lambda: Conv2D(5, 3), (8, 7, 3), (6, 5, 5), 3 * 3 * 3 * 5 + 5),
+    (lambda: Conv2D(5, (3, 2), strides=2, padding="same", use_bias=False), (8, 7, 3), (4, 4, 5), 3 * 2 * 3 * 5),
+    (lambda: Conv2D(5, 3, dilation_rate=(2, 1)), (8, 7, 3), (4, 5, 5), 140),
+    (lambda: Conv2D(64, 7, strides=(2, 2), padding="same"), (224, 224, 3), (112, 112, 64), 9472),
+    (lambda: MaxPooling2D(), (8, 7, 3), (4, 3, 3), 0),
+    (lambda: MaxPooling2D(3, strides=2, padding="same"), (8, 7, 3), (4, 4, 3), 0),
+    (lambda: AveragePooling2D((2, 3), strides=1), (8, 7, 3), (7, 5, 3), 0),
+    (lambda: GlobalAveragePooling2D(), (8, 7, 3), (3,), 0),
+    (lambda: GlobalAveragePooling2D(keepdims=True), (8, 7, 3), (1, 1, 3), 0),
+    (lambda: ZeroPadding2D(3), (8, 7, 3), (14, 13, 3), 0),
+    (lambda: ZeroPadding2D((1, 2)), (8, 7, 3), (10, 11, 3), 0),
+    (lambda: ZeroPadding2D(((1, 0), (2, 3))), (8, 7, 3), (9, 12, 3), 0),
+    (lambda: BatchNormalization(), (8, 7, 3), (8, 7, 3), 12),
+    (lambda: BatchNormalization(axis=3, center=False), (8, 7, 3), (8, 7, 3), 9),
+    (lambda: BatchNormalization(axis=[1], scale=False), (9,), (9,), 27),
+    (lambda: Dense(4), (9,), (4,), 40),
+    (lambda: Dense(4, use_bias=False, activation="softmax"), (9,), (4,), 36),
+    (lambda: Flatten(), (8, 7, 3), (168,), 0),
+    (lambda: Activation("relu"), (8, 7, 3), (8, 7, 3), 0),
+    (lambda: ReLU(), (9,), (9,), 0),
+    (lambda: Softmax(), (9,), (9,), 0),
+    (lambda: Rescaling(1 / 255), (8, 7, 3), (8, 7, 3), 0),
+]
+
+
+@pytest.mark.parametrize(("make", "given", "expected", "count"), TABLE)
+def test_shapes_and_parameter_counts(make, given, expected, count):
+    layer = make()
+    node = layer(Input(given))
+    assert node.sample_shape == expected
+    assert node.shape == (None, *expected) == layer.output_shape
+    assert layer.input_shape == (None, *given)
+    assert layer.output is node
+    assert layer.count_params() == count == sum(w.size for w in layer.get_weights())
+
+
+@pytest.mark.parametrize(("make", "given", "expected", "count"), TABLE)
+def test_config_survives_json(make, given, expected, count):
+    layer = make()
+    config = json.loads(json.dumps(layer.get_config()))
+    again = type(layer).from_config(config)
+    assert json.loads(json.dumps(again.get_config())) == config
+    assert again.name == layer.name
+    assert again(Input(given)).sample_shape == expected
+    assert layers.CLASSES[type(layer).__name__] is type(layer)
+
+
+def test_config_keeps_initializers():
+    layer = Conv2D(4, 3, kernel_initializer=initializers.HeNormal(seed=7), bias_initializer="ones")
+    again = Conv2D.from_config(layer.get_config())
+    for one in (layer, again):
+        one(Input((5, 5, 2)))
+    assert np.array_equal(layer.get_weights()[0], again.get_weights()[0])
+    assert np.array_equal(again.get_weights()[1], np.ones(4))
+
+
+def test_input_takes_kerass_arguments():
+    node = Input(shape=(8, 8, 3), batch_size=4, dtype="uint8", name="picture")
+    assert (node.name, node.shape) == ("picture", (None, 8, 8, 3))
+    assert InputLayer.from_config(node.layer.get_config()).output.sample_shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Conv2D(0, 3), "Conv2D: filters must be a positive integer, got 0"),
+        (lambda: Conv2D(4, 0), "Conv2D: kernel_size must be one or two integers of at least 1, got 0"),
+        (lambda: Conv2D(4, (3, 3, 3)), "Conv2D: kernel_size must be one or two integers"),
+        (lambda: Conv2D(4, 3, strides=(1, 0)), "Conv2D: strides must be"),
+        (lambda: Conv2D(4, 3, dilation_rate=0), "Conv2D: dilation_rate must be"),
+        (lambda: Conv2D(4, 3, padding="full"), "Conv2D: padding must be 'same' or 'valid', got 'full'"),
+        (lambda: Conv2D(4, 3, data_format="channels_first"), "data_format must be None or 'channels_last'"),
+        (lambda: Conv2D(4, 3, groups=2), "Conv2D: groups is not supported yet and must be 1, got 2"),
+        (lambda: Conv2D(4, 3, kernel_regularizer="l2"), "kernel_regularizer is not supported yet and must be None"),
+        (lambda: Conv2D(4, 3, activation="tanh"), "activation must be None or one of linear, relu, softmax, got 'tanh'"),
+        (lambda: Conv2D(4, 3, algorithm="fft"), "algorithm must be None, 'direct' or 'winograd', got 'fft'"),
+        (lambda: Dense(-1), "Dense: units must be a positive integer, got -1"),
+        (lambda: Dense(True), "Dense: units must be a positive integer"),
+        (lambda: MaxPooling2D((17, 17)), "pool_size must cover at most 256 pixels"),
+        (lambda: BatchNormalization(momentum=1.5), "momentum must lie in [0, 1], got 1.5"),
+        (lambda: BatchNormalization(epsilon=0), "epsilon must be positive, got 0"),
+        (lambda: ReLU(max_value=6), "max_value is not supported yet and must be None, got 6"),
+        (lambda: ReLU(negative_slope=0.1), "negative_slope is not supported yet"),
+        (lambda: Softmax(axis=1), "Softmax: axis is not supported yet and must be -1, got 1"),
+        (lambda: ZeroPadding2D(-1), "ZeroPadding2D: padding must be one or two integers of at least 0"),
+        (lambda: ZeroPadding2D((1, 2, 3)), "padding must be one or two integers or two pairs"),
+        (lambda: Rescaling("x"), "Rescaling: scale must be a number, got 'x'"),
+        (lambda: Input((None, None, 3)), "Input: shape must hold positive integers (sizes are fixed), got (None, None"),
+        (lambda: Input(), "Input: shape must be given"),
+        (lambda: ReLU(name="a/b"), "name must not contain '/'"),
+    ],
+)
+def test_bad_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("layer", "shapes", "message"),
+    [
+        (Conv2D(4, 3, name="c"), [(2, 8, 3)], "c: the window covers [3, 3] pixels but the padded input has only [2, 8]"),
+        (Conv2D(4, 3, name="c"), [(8,)], "c: takes samples of shape [H, W, C], got [8]"),
+        (AveragePooling2D(2, name="avg_pool"), [(1, 1, 3)], "avg_pool: the window covers [2, 2] pixels"),
+        (Dense(4, name="d"), [(2, 2, 3)], "d: takes samples of shape [C] (put Flatten or GlobalAveragePooling2D before)"),
+        (Add(name="a"), [(4, 4, 3)], "a: takes two or more inputs, got 1"),
+        (Add(name="a"), [(4, 4, 3), (4, 4, 2)], "a: inputs must have one shape, got [4, 4, 3], [4, 4, 2]"),
+        (ReLU(name="r"), [(4,), (4,)], "r: takes one input, got 2"),
+        (BatchNormalization(axis=1, name="b"), [(4, 4, 3)], "b: axis must be the last, -1 or 3, got 1"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(layer, shapes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        layer([Input(shape) for shape in shapes])
+
+
+def test_calls_with_something_else_are_refused():
+    with pytest.raises(TypeError, match="conv: called with ndarray, expected the output of another layer"):
+        Conv2D(4, 3, name="conv")([np.zeros((1, 8, 8, 3))])
+    with pytest.raises(TypeError, match="unknown argument 'nmae'"):
+        ReLU(nmae="r")
+    with pytest.raises(ValueError, match="training=True cannot be fixed in a graph"):
+        ReLU()(Input((4,)), training=True)
+    with pytest.raises(TypeError, match="an input layer cannot be called"):
+        Input((4,)).layer(Input((4,)))
+
+
+def test_a_shared_layer_keeps_its_weights_and_checks_later_inputs():
+    layer = Dense(4, name="shared")
+    first, second = layer(Input((6,))), layer(Input((6,)))
+    assert layer.count_params() == 28
+    assert first is not second
+    with pytest.raises(AttributeError, match="shared has been called 2 times"):
+        _ = layer.output
+    with pytest.raises(ValueError, match=re.escape("kernel is [6, 4] from the first call, this input needs [5, 4]")):
+        layer(Input((5,)))
+
+
+def test_automatic_names_are_keras_names():
+    names = {
+        "Conv2D": "conv2d",
+        "MaxPooling2D": "max_pooling2d",
+        "GlobalAveragePooling2D": "global_average_pooling2d",
+        "BatchNormalization": "batch_normalization",
+        "ZeroPadding2D": "zero_padding2d",
+        "ReLU": "re_lu",
+        "Add": "add",
+        "InputLayer": "input_layer",
+        "Sequential": "sequential",
+    }
+    for class_name, stem in names.items():
+        first, second = automatic_name(class_name), automatic_name(class_name)
+        assert re.fullmatch(rf"{stem}(_\d+)?", first)
+        assert int(second.rsplit("_", 1)[1]) == (int(first[len(stem) + 1 :]) if first != stem else 0) + 1
+
+
+def test_weights_come_in_keras_order_and_freezing_moves_them():
+    layer = BatchNormalization()
+    layer(Input((3,)))
+    assert [w.name for w in layer.weights] == ["gamma", "beta", "moving_mean", "moving_variance"]
+    assert [w.name for w in layer.trainable_weights] == ["gamma", "beta"]
+    layer.trainable = False
+    assert layer.trainable_weights == []
+    assert len(layer.non_trainable_weights) == 4
+    assert [w.path for w in layer.weights][0] == f"{layer.name}/gamma"
+
+
+def test_set_weights_changes_all_or_nothing():
+    layer = Dense(2, name="head", kernel_initializer="ones")
+    layer(Input((3,)))
+    before = layer.get_weights()
+    with pytest.raises(ValueError, match=re.escape("head/bias is [2] but was given [3]")):
+        layer.set_weights([np.zeros((3, 2)), np.zeros(3)])
+    with pytest.raises(ValueError, match="head has 2 weights but 1 arrays were given"):
+        layer.set_weights([np.zeros((3, 2))])
+    assert all(np.array_equal(a, b) for a, b in zip(before, layer.get_weights(), strict=True))
+    version = int(layer.kernel.version[0])
+    layer.set_weights([np.full((3, 2), 2.5), np.array([1, 2])])
+    assert np.array_equal(layer.get_weights()[0], np.full((3, 2), 2.5))
+    assert layer.kernel.version[0] == version + 1
+    layer.get_weights()[0][:] = 9  # a copy
+    assert layer.get_weights()[0].max() == 2.5
+
+
+def test_same_padding_has_the_smaller_half_before():
+    assert window_padding((224, 224), (7, 7), (2, 2), "same") == ((2, 3), (2, 3))
+    assert window_padding((8, 7), (3, 3), (2, 2), "same") == ((0, 1), (1, 1))
+    assert window_padding((8, 8), (2, 2), (2, 2), "same") == ((0, 0), (0, 0))
+    assert window_padding((8, 8), (1, 1), (3, 3), "same") == ((0, 0), (0, 0))
+
+
+def test_aliases_are_the_same_classes():
+    assert layers.MaxPool2D is MaxPooling2D
+    assert layers.AvgPool2D is AveragePooling2D
+    assert layers.Convolution2D is Conv2D
+
+
+REGULARIZERS = {
+    name: None
+    for name in (
+        "kernel_regularizer",
+        "bias_regularizer",
+        "activity_regularizer",
+        "kernel_constraint",
+        "bias_constraint",
+    )
+}
+WEIGHTS = {"use_bias": True, "kernel_initializer": "glorot_uniform", "bias_initializer": "zeros"}
+REQUIRED = inspect.Parameter.empty
+KERAS = {
+    Conv2D: {
+        "filters": REQUIRED,
+        "kernel_size": REQUIRED,
+        "strides": (1, 1),
+        "padding": "valid",
+        "data_format": None,
+        "dilation_rate": (1, 1),
+        "groups": 1,
+        "activation": None,
+        **WEIGHTS,
+        **REGULARIZERS,
+    },
+    Dense: {"units": REQUIRED, "activation": None, **WEIGHTS, **REGULARIZERS},
+    MaxPooling2D: {"pool_size": (2, 2), "strides": None, "padding": "valid", "data_format": None},
+    AveragePooling2D: {"pool_size": REQUIRED, "strides": None, "padding": "valid", "data_format": None},
+    GlobalAveragePooling2D: {"data_format": None, "keepdims": False},
+    ZeroPadding2D: {"padding": (1, 1), "data_format": None},
+    Flatten: {"data_format": None},
+    Activation: {"activation": REQUIRED},
+    ReLU: {"max_value": None, "negative_slope": 0.0, "threshold": 0.0},
+    Softmax: {"axis": -1},
+    Rescaling: {"scale": REQUIRED, "offset": 0.0},
+    BatchNormalization: {
+        "axis": -1,
+        "momentum": 0.99,
+        "epsilon": 0.001,
+        "center": True,
+        "scale": True,
+        "beta_initializer": "zeros",
+        "gamma_initializer": "ones",
+        "moving_mean_initializer": "zeros",
+        "moving_variance_initializer": "ones",
+        "beta_regularizer": None,
+        "gamma_regularizer": None,
+        "beta_constraint": None,
+        "gamma_constraint": None,
+        "synchronized": False,
+    },
+}
+
+
+@pytest.mark.parametrize("cls", KERAS)
+def test_arguments_are_those_of_keras_in_the_same_order(cls: type[Layer]):
+    own = {
+        name: parameter.default
+        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        if name not in ("self", "options")
+    }
+    keras = KERAS[cls]
+    assert list(own)[: len(keras)] == list(keras)
+    assert {name: own[name] for name in keras} == keras
+    assert set(own) - set(keras) <= {"algorithm"}  # fastcnn's own

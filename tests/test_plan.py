@@ -1,0 +1,296 @@
+"""Plans of random values and of random graphs: no two live buffers overlap."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+
+from fastcnn.graph import Node
+from fastcnn.liveness import CacheSpec, cache_name, dy_name, lifetimes, y_name
+from fastcnn.plan import ALIGNMENT, PAGE, PAGE_ALIGNED, Plan, Value, plan
+
+
+def assert_no_overlap(values: list[Value], placed: Plan) -> None:
+    """Compare every pair; an alias counts as its root, for all times of the group."""
+    root = {}
+    for value in values:
+        root[value.name] = value.name if value.alias_of is None else root[value.alias_of]
+    for i, a in enumerate(values):
+        begin, end = placed.offsets[a.name], placed.offsets[a.name] + a.nbytes
+        assert end <= placed.nbytes
+        for b in values[:i]:
+            if root[a.name] == root[b.name]:
+                assert placed.offsets[a.name] == placed.offsets[b.name]
+                continue
+            together = a.first <= b.last and b.first <= a.last
+            apart = end <= placed.offsets[b.name] or placed.offsets[b.name] + b.nbytes <= begin
+            assert apart or not together, f"{a} at {begin} and {b} at {placed.offsets[b.name]}"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_values_do_not_overlap(seed):
+    rng = random.Random(seed)
+    values: list[Value] = []
+    for i in range(rng.randrange(1, 60)):
+        first = rng.randrange(50)
+        alias = rng.choice(values).name if values and rng.random() < 0.2 else None
+        nbytes = rng.choice([0, 1, 63, 64, 100, 4096, PAGE_ALIGNED, PAGE_ALIGNED + 1, 200_000])
+        values.append(Value(f"v{i}", nbytes, first, first + rng.randrange(20), alias))
+    placed = plan(values)
+    assert_no_overlap(values, placed)
+    for value in values:
+        assert placed.offsets[value.name] % ALIGNMENT == 0
+        if value.nbytes >= PAGE_ALIGNED:
+            assert placed.offsets[value.name] % PAGE == 0
+
+
+def test_values_that_never_meet_share_memory():
+    chain = [Value(f"v{i}", 1000, i, i + 1) for i in range(20)]
+    assert plan(chain).nbytes == 2 * 1024  # each with its neighbour only
+
+
+def test_the_largest_value_lies_first_and_a_gap_is_filled():
+    values = [Value("a", 640, 0, 9), Value("b", 320, 0, 1), Value("c", 320, 2, 9), Value("d", 64, 0, 9)]
+    placed = plan(values)
+    assert placed.offsets == {"a": 0, "b": 640, "c": 640, "d": 960}
+    assert placed.nbytes == 1024
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([Value("a", 1, 0, 1), Value("a", 1, 0, 1)], "listed twice"),
+        ([Value("a", 1, 2, 1)], "lives from 2 to 1"),
+        ([Value("a", 1, 0, 1, alias_of="b")], "not listed before"),
+    ],
+)
+def test_bad_values_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        plan(values)
+
+
+def test_planning_needs_neither_numpy_nor_the_engine():
+    code = (
+        "import sys, fastcnn.plan, fastcnn.liveness, fastcnn.graph;"
+        "sys.exit('numpy' in sys.modules or 'fastcnn._core' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# -- lifetimes ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Op:
+    """A step that declares what a test wants."""
+
+    x: tuple[bool, ...] = ()
+    y: bool = False
+    over: tuple[int, ...] = ()
+    passes: tuple[int, ...] = ()
+    view: bool = False
+    cache: dict[str, CacheSpec] = field(default_factory=dict)
+
+    def overwrites(self):
+        return self.over
+
+    def passes_gradient_to(self):
+        return self.passes
+
+    def keeps_x(self, index):
+        return self.x[index]
+
+    def keeps_y(self):
+        return self.y
+
+
+def random_graph(rng: random.Random) -> tuple[list[Node[Op]], set[int]]:
+    nodes = [Node(Op(), (), (4,))]
+    for _ in range(rng.randrange(1, 25)):
+        arity = rng.choice([1, 1, 1, 2, 3])
+        inputs = [rng.choice(nodes[-6:]) for _ in range(arity)]
+        some = [i for i in range(arity) if rng.random() < 0.5]
+        view = arity == 1 and rng.random() < 0.15
+        size = inputs[0].sample_shape if view or rng.random() < 0.6 else (rng.choice([4, 8, 20]),)
+        op = Op(
+            x=tuple(rng.random() < 0.4 for _ in range(arity)),
+            y=rng.random() < 0.3,
+            over=tuple(some),
+            passes=tuple(i for i in some if inputs[i].sample_shape == size),
+            view=view,
+            cache={
+                life: CacheSpec((8,), lifetime=life)
+                for life in ("forward", "backward", "both", "whole")
+                if rng.random() < 0.2
+            },
+        )
+        nodes.append(Node(op, inputs, size))
+    # the last node depends on all that nobody reads
+    read = {x for node in nodes for x in node.inputs}
+    ends = [node for node in nodes if node not in read]
+    nodes.append(Node(Op(x=(False,) * len(ends)), ends, (1,)))
+    first = rng.randrange(1, len(nodes))
+    active: set[int] = set()
+    for i, node in enumerate(nodes):
+        if i and (i == first or rng.random() < 0.1 or any(nodes.index(x) in active for x in node.inputs)):
+            active.add(i)
+    active.add(len(nodes) - 1)
+    return nodes, active
+
+
+class Memory:
+    """Plays a program on a dict from byte to the value that owns it; reading what another value has taken fails."""
+
+    def __init__(self, values: list[Value], placed: Plan) -> None:
+        self.sizes = {value.name: value.nbytes for value in values}
+        self.placed = placed
+        self.owner: dict[int, str] = {}
+
+    def write(self, name: str) -> None:
+        for byte in self.span(name):
+            self.owner[byte] = name
+
+    def read(self, name: str, *also: str) -> None:
+        for byte in self.span(name):
+            assert self.owner.get(byte) in (name, *also), f"{name} was overwritten by {self.owner.get(byte)}"
+
+    def span(self, name: str) -> range:
+        offset = self.placed.offsets[name]
+        return range(offset, offset + self.sizes[name], 4)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_random_graphs_never_read_what_was_overwritten(seed):
+    nodes, active = random_graph(random.Random(seed))
+    caches = [node.layer.cache for node in nodes]
+    found = lifetimes(nodes, [nodes[-1]], active, caches, batch=2)
+    placed = plan(found.values)
+    assert_no_overlap(found.values, placed)
+
+    number = {node: i for i, node in enumerate(nodes)}
+    alias = {value.name: value.alias_of for value in found.values}
+    memory = Memory(found.values, placed)
+    memory.write(y_name(0))
+    for i, caches_of in enumerate(caches):
+        for key, spec in caches_of.items():
+            if spec.lifetime == "whole":
+                memory.write(cache_name(i, key))
+
+    def views_of(i: int) -> list[str]:
+        """Names under which the content of y_i may lie in memory: views do not write."""
+        names = [y_name(i)]
+        while nodes[i].layer.view:
+            i = number[nodes[i].inputs[0]]
+            names.append(y_name(i))
+        return names
+
+    for i, node in enumerate(nodes[1:], 1):
+        for x in node.inputs:
+            memory.read(*views_of(number[x]))
+        for key, spec in caches[i].items():
+            if spec.lifetime in ("forward", "both"):
+                memory.write(cache_name(i, key))
+        if not node.layer.view:
+            memory.write(y_name(i))
+    have: set[str] = set()
+    for i in sorted(active, reverse=True):
+        node, op = nodes[i], nodes[i].layer
+        if i < len(nodes) - 1:
+            assert dy_name(i) in have
+        for position, x in enumerate(node.inputs):
+            if op.keeps_x(position):
+                memory.read(*views_of(number[x]))
+        if op.keeps_y():
+            memory.read(*views_of(i))
+        for key, spec in caches[i].items():
+            if spec.lifetime in ("both", "whole"):
+                memory.read(cache_name(i, key))
+            if spec.lifetime == "backward":
+                memory.write(cache_name(i, key))
+        for write in found.writes[i]:
+            if write.node is None:
+                continue
+            name = dy_name(write.node)
+            assert write.accumulate == (name in have)
+            if write.accumulate:
+                memory.read(name)
+            if i < len(nodes) - 1 and alias[name] != dy_name(i):
+                before = [dy_name(w.node) for w in found.writes[i] if w.node is not None and dy_name(w.node) in have]
+                memory.read(dy_name(i), *(n for n in before if alias[n] == dy_name(i)))
+            memory.write(name)
+            have.add(name)
+    for i, caches_of in enumerate(caches):
+        for key, spec in caches_of.items():
+            if spec.lifetime == "whole":
+                memory.read(cache_name(i, key))
+    memory.read(y_name(len(nodes) - 1))
+    assert {write.node for row in found.writes.values() for write in row if write.node is not None} <= active
+
+
+def chain(*ops: Op) -> list[Node[Op]]:
+    nodes = [Node(Op(), (), (4,))]
+    for op in ops:
+        nodes.append(Node(op, [nodes[-1]], (4,)))
+    return nodes
+
+
+def aliases(nodes: list[Node[Op]], active: set[int], outputs: list[Node[Op]] | None = None) -> dict[str, str | None]:
+    found = lifetimes(nodes, outputs or [nodes[-1]], active, [{}] * len(nodes), 1)
+    return {value.name: value.alias_of for value in found.values}
+
+
+def test_in_place_needs_an_input_that_nobody_reads_later():
+    relu = Op(x=(False,), y=True, over=(0,))
+    assert aliases(chain(Op(x=(True,)), relu), {1, 2})["y2"] == "y1"
+    assert aliases(chain(Op(x=(True,), y=True), relu), {1, 2})["y2"] is None  # the producer saves y
+    assert aliases(chain(Op(x=(True,), y=True), relu), set())["y2"] == "y1"  # but only for a backward run
+    nodes = chain(Op(x=(False,)), relu)
+    nodes.append(Node(Op(x=(False, False)), [nodes[1], nodes[2]], (4,)))
+    assert aliases(nodes, set())["y2"] is None  # another consumer comes later
+    nodes = chain(Op(x=(False,)), relu)
+    assert aliases(nodes, set(), [nodes[1], nodes[2]])["y2"] is None  # an output stays
+
+
+def test_in_place_sees_through_views():
+    view = Op(x=(False,), view=True, passes=(0,))
+    nodes = chain(Op(x=(False,)), view, Op(x=(False,), over=(0,)))
+    assert aliases(nodes, set())["y3"] == "y2"
+    nodes.append(Node(Op(x=(False, False)), [nodes[3], nodes[1]], (4,)))  # reads what the view shows
+    assert aliases(nodes, set())["y3"] is None
+
+
+def test_in_place_is_refused_when_another_input_of_the_step_lies_there_too():
+    nodes = chain(Op(x=(False,)))
+    nodes.append(Node(Op(x=(False, False), over=(0,)), [nodes[1], nodes[1]], (4,)))
+    assert aliases(nodes, set())["y2"] is None
+    nodes[-1] = Node(Op(x=(False, False), over=(0, 1)), [nodes[1], nodes[1]], (4,))
+    assert aliases(nodes, set())["y2"] == "y1"
+
+
+def test_two_gradients_of_one_step_for_the_same_node_do_not_take_dy():
+    nodes = chain(Op(x=(False,)))
+    nodes.append(Node(Op(x=(False, False), passes=(0, 1)), [nodes[1], nodes[1]], (4,)))
+    nodes.append(Node(Op(x=(False,)), [nodes[-1]], (1,)))
+    found = lifetimes(nodes, [nodes[-1]], {1, 2, 3}, [{}] * 4, 1)
+    assert [(w.node, w.accumulate) for w in found.writes[2]] == [(1, False), (1, True)]
+    assert {value.name: value.alias_of for value in found.values}["dy1"] is None
+
+
+def test_a_fork_is_written_once_and_then_added_to():
+    nodes = chain(Op(x=(False,)))
+    left = Node(Op(x=(False,)), [nodes[1]], (4,))
+    right = Node(Op(x=(False,)), [nodes[1]], (4,))
+    nodes += [left, right, Node(Op(x=(False, False), passes=(0, 1)), [left, right], (4,))]
+    nodes.append(Node(Op(x=(False,)), [nodes[-1]], (1,)))
+    found = lifetimes(nodes, [nodes[-1]], {1, 2, 3, 4, 5}, [{}] * 6, 1)
+    assert [(w.node, w.accumulate) for w in found.writes[3]] == [(1, False)]
+    assert [(w.node, w.accumulate) for w in found.writes[2]] == [(1, True)]
+    assert [(w.node, w.accumulate) for w in found.writes[1]] == [(None, False)]  # never for the input picture
+    alias = {value.name: value.alias_of for value in found.values}
+    assert (alias["dy2"], alias["dy3"]) == ("dy4", None)  # one branch takes dy over, the other gets a copy
+    first = {value.name: value.first for value in found.values}
+    assert first["dy1"] == 2 * 6 - 1 - 3
