@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -77,25 +78,27 @@ def on_threads() -> Iterator[Callable[[Callable[[], Any]], Any]]:
 def out() -> Iterator[Callable[..., Array]]:
     """Return a function that makes outputs [shape] full of NaN (integers: -1 or 255) or copies of the array given.
 
-    Each lies between guards at an address that is a multiple of its item size only; a changed guard fails the test.
+    Each lies between guards, one item after a multiple of GUARD: no vector is aligned. A changed guard fails the test.
     """
-    guarded: list[tuple[Array, int]] = []
+    guards: list[Array] = []
 
     def make(like: Any, dtype: Any = np.float32) -> Array:
-        shape, dtype = (like.shape, like.dtype) if isinstance(like, np.ndarray) else (like, np.dtype(dtype))
+        given = isinstance(like, np.ndarray)
+        shape, dtype = (like.shape, like.dtype) if given else (like, np.dtype(dtype))
         size = int(np.prod(shape)) * dtype.itemsize
-        memory = np.full(size + 2 * GUARD, PATTERN, np.uint8)
-        start = GUARD + (-memory.ctypes.data) % dtype.itemsize
-        array = memory[start : start + size].view(dtype).reshape(shape)
-        array[...] = like if isinstance(like, np.ndarray) else np.nan if dtype.kind == "f" else np.array(-1).astype(dtype)
-        memory[:start] = memory[start + size :] = PATTERN
-        guarded.append((memory, start))
-        guarded.append((memory[start + size :], GUARD - (start - GUARD)))
+        memory = np.full(size + 4 * GUARD, PATTERN, np.uint8)
+        start = 2 * GUARD - memory.ctypes.data % GUARD + dtype.itemsize
+        array: Array = memory[start : start + size].view(dtype).reshape(shape)
+        if given:
+            array[...] = like
+        else:
+            array[...] = np.nan if dtype.kind == "f" else np.array(-1).astype(dtype)
+        guards.extend((memory[:start], memory[start + size :]))
         return array
 
     yield make
-    for memory, size in guarded:
-        assert np.all(memory[:size] == PATTERN), "the operation wrote outside its output"
+    for guard in guards:
+        assert np.all(guard == PATTERN), "the operation wrote outside its output"
 
 
 def _strided(array: Array) -> Array:
@@ -105,16 +108,31 @@ def _strided(array: Array) -> Array:
     return wide[..., ::2]
 
 
+def _overlapping(first: Array, second: Array) -> tuple[Array, Array]:
+    """Return arrays like the two given, of more than one item, where the second starts within the first."""
+    item = max(first.itemsize, second.itemsize)
+    memory = np.zeros(max(first.nbytes, item + second.nbytes), np.uint8)
+    return (
+        memory[: first.nbytes].view(first.dtype).reshape(first.shape),
+        memory[item : item + second.nbytes].view(second.dtype).reshape(second.shape),
+    )
+
+
 @pytest.fixture
 def wall() -> Callable[..., None]:
     """Return a function that offers an operation one wrong array at a time and wants errors that name both.
 
-    arguments are valid, keywords to arrays and options; outputs names the arrays written; shared holds the pairs
-    (output, input) that may be one array.
+    arguments are valid, keywords to arrays (of more than one item) and options; outputs names the arrays written;
+    shared holds the pairs (output, input) that may be one array.
     """
     from fastcnn import _core
 
-    def check(op: str, arguments: Mapping[str, Any], outputs: set[str], shared: set[tuple[str, str]] = frozenset()) -> None:  # type: ignore[assignment]
+    def check(
+        op: str,
+        arguments: Mapping[str, Any],
+        outputs: AbstractSet[str],
+        shared: AbstractSet[tuple[str, str]] = frozenset(),
+    ) -> None:
         arrays = {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
         call = getattr(_core, op)
         call(**arguments)  # the arguments are valid
@@ -135,26 +153,20 @@ def wall() -> Callable[..., None]:
                 unaligned = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
                 refused(ValueError, named + " must be aligned", **{name: unaligned})
         for name in outputs:
-            frozen = arrays[name].copy()
+            array = arrays[name]
+            frozen = array.copy()
             frozen.flags.writeable = False
             refused(ValueError, rf"^{op}: {name} is read-only", **{name: frozen})
-            for other_name, array in arrays.items():
-                if other_name == name:
+            for second, other_array in arrays.items():
+                if second == name:
                     continue
-                # one more item than both need, so that each starts one item after the other
-                item = max(array.itemsize, arrays[name].itemsize)
-                memory = np.zeros(max(array.nbytes, arrays[name].nbytes) + item, np.uint8)
-                first = memory[: array.nbytes].view(array.dtype).reshape(array.shape)
-                second = memory[item : item + arrays[name].nbytes]
-                if arrays[name].nbytes > 0 and array.nbytes > item:
-                    overlapping = second.view(arrays[name].dtype).reshape(arrays[name].shape)
-                    pair = rf"^{op}: ({name} shares memory with {other_name}|{other_name} shares memory with {name})"
-                    refused(ValueError, pair, **{name: overlapping, other_name: first})
-                if array.shape == arrays[name].shape and array.dtype == arrays[name].dtype:
+                both = rf"^{op}: ({name} shares memory with {second}|{second} shares memory with {name})"
+                refused(ValueError, both, **dict(zip((name, second), _overlapping(array, other_array), strict=True)))
+                if array.shape == other_array.shape and array.dtype == other_array.dtype:
                     same = array.copy()
-                    if (name, other_name) in shared:
-                        call(**{**arguments, name: same, other_name: same})
-                    elif (other_name, name) not in shared:
-                        refused(ValueError, rf"^{op}: .* shares memory with ", **{name: same, other_name: same})
+                    if (name, second) in shared:
+                        call(**{**arguments, name: same, second: same})
+                    elif (second, name) not in shared:
+                        refused(ValueError, rf"^{op}: .* shares memory with ", **{name: same, second: same})
 
     return check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -126,6 +127,37 @@ def odd_sizes(x):
     return Dense(4)(Add()([GlobalAveragePooling2D()(x), GlobalAveragePooling2D()(y)]))
 
 
+def random_net(seed: int) -> Callable[[Node], Node]:
+    """A graph whose nodes are all [8, 8, 4] and read any of the last few."""
+
+    def net(x):
+        rng = random.Random(seed)
+        nodes = [Conv2D(4, 1)(x)]
+
+        def one():
+            return rng.choice(nodes[-4:])
+
+        makers = [
+            lambda: Conv2D(4, rng.choice([1, 3]), padding="same", activation=rng.choice([None, "relu"]))(one()),
+            lambda: Conv2D(4, 3)(ZeroPadding2D(1)(one())),
+            lambda: BatchNormalization()(one()),
+            lambda: BatchNormalization()(Conv2D(4, 1, use_bias=False)(one())),
+            lambda: ReLU()(one()),
+            lambda: Add()([one() for _ in range(rng.choice([2, 2, 3]))]),
+            lambda: MaxPooling2D(3, strides=1)(ZeroPadding2D(1)(ReLU()(one()))),
+            lambda: AveragePooling2D(3, strides=1, padding="same")(one()),
+            lambda: Rescaling(rng.choice([-1.0, 0.5]), 0.1)(one()),
+        ]
+        for _ in range(rng.randrange(6, 16)):
+            made = rng.choice(makers)()
+            nodes.append(made)
+        pool = rng.choice([AveragePooling2D, MaxPooling2D])
+        return Flatten()(pool(4)(Add()([nodes[-1], one(), nodes[-2]])))
+
+    net.__name__ = f"random{seed}"
+    return net
+
+
 NETS = [plain, residual, without_norm, preactivation, shared_layers, odd_sums, nested, odd_sizes]
 
 
@@ -247,6 +279,23 @@ def run_engine(model: Model, trained: frozenset, fused: bool, data, rate: float 
     return loss, gradients, recipe
 
 
+def assert_slopes(gradients, exact: Reference, data, places_of_each: int) -> None:
+    """Compare some elements of every gradient with central differences in float64."""
+    rng = np.random.default_rng(2)
+    largest = max((float(np.abs(g).max()) for g in gradients.values()), default=0.0)
+    for parameter, gradient in gradients.items():
+        assert np.isfinite(gradient).all(), parameter.path
+        value = exact.values[parameter].reshape(-1)
+        for place in rng.choice(parameter.size, min(places_of_each, parameter.size), replace=False):
+            before, eps = value[place], 1e-6
+            value[place] = before + eps
+            above = exact.loss(*data)
+            value[place] = before - eps
+            slope = (above - exact.loss(*data)) / (2 * eps)
+            value[place] = before
+            assert_close(gradient.reshape(-1)[place], np.array(slope), parameter.path, scale=largest)
+
+
 def assert_close(result: np.ndarray, expected: np.ndarray, what: str, scale: float = 0.0) -> None:
     """Compare in units of the largest element: sums of thousands of float32 terms of that size."""
     largest = max(float(np.abs(expected).max()), scale)
@@ -289,22 +338,25 @@ def test_gradients_equal_finite_differences(net, frozen, fused):
     assert set(gradients) == trainable
     assert_close(np.array(loss), np.array(expected_loss), "loss")
 
-    rng = np.random.default_rng(2)
-    largest = max((float(np.abs(g).max()) for g in gradients.values()), default=0.0)
-    for parameter, gradient in gradients.items():
-        assert np.isfinite(gradient).all(), parameter.path
-        places = rng.choice(parameter.size, min(4, parameter.size), replace=False)
-        value = exact.values[parameter].reshape(-1)
-        for place in places:
-            before, eps = value[place], 1e-6
-            value[place] = before + eps
-            above = exact.loss(*data)
-            value[place] = before - eps
-            slope = (above - exact.loss(*data)) / (2 * eps)
-            value[place] = before
-            assert_close(gradient.reshape(-1)[place], np.array(slope), parameter.path, scale=largest)
+    assert_slopes(gradients, exact, data, places_of_each=2)
     for parameter, value in moving.items():
         assert_close(parameter.value, value, parameter.path)
+
+
+@pytest.mark.parametrize("frozen", [(), (BatchNormalization,)], ids=["all", "no-norm"])
+@pytest.mark.parametrize("seed", range(20))
+def test_random_nets(seed, frozen):
+    model = make(random_net(seed), seed)
+    data = some_data(seed)
+    workspace = Workspace(Packer(shared=False))
+    program = workspace.program("inference", BATCH, Recipe(model.outputs))
+    workspace.poison()
+    assert_close(program.predict(data[0])[0], Reference(model, frozenset())(data[0]), "output")
+    trained = layers_of(model, frozen)
+    exact = Reference(model, trained)
+    loss, gradients, _ = run_engine(model, trained, True, data)
+    assert_close(np.array(loss), np.array(exact.loss(*data)), "loss")
+    assert_slopes(gradients, exact, data, places_of_each=1)
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -327,8 +379,13 @@ def steps(model: Model, trained: frozenset = frozenset()) -> list[str]:
 
 def test_a_residual_net_becomes_convolutions():
     model = make(residual)
-    assert steps(model) == ["InputLayer", "FusedConv2D", "FusedMaxPooling2D", *["FusedConv2D"] * 6, *(
-        "GlobalAveragePooling2D", "FusedDense", "Softmax")]
+    assert steps(model) == [
+        "InputLayer",
+        "FusedConv2D",
+        "FusedMaxPooling2D",
+        *["FusedConv2D"] * 6,
+        *("GlobalAveragePooling2D", "FusedDense", "Softmax"),
+    ]
     assert steps(model, layers_of(model)) == steps(model)
     fused = topological(fuse(lower(model.outputs, frozenset())))
     convs = [node.layer for node in fused if isinstance(node.layer, FusedConv2D)]

@@ -106,7 +106,10 @@ def test_input_takes_kerass_arguments():
         (lambda: Conv2D(4, 3, data_format="channels_first"), "data_format must be None or 'channels_last'"),
         (lambda: Conv2D(4, 3, groups=2), "Conv2D: groups is not supported yet and must be 1, got 2"),
         (lambda: Conv2D(4, 3, kernel_regularizer="l2"), "kernel_regularizer is not supported yet and must be None"),
-        (lambda: Conv2D(4, 3, activation="tanh"), "activation must be None or one of linear, relu, softmax, got 'tanh'"),
+        (
+            lambda: Conv2D(4, 3, activation="tanh"),
+            "activation must be None or one of linear, relu, softmax, got 'tanh'",
+        ),
         (lambda: Conv2D(4, 3, algorithm="fft"), "algorithm must be None, 'direct' or 'winograd', got 'fft'"),
         (lambda: Dense(-1), "Dense: units must be a positive integer, got -1"),
         (lambda: Dense(True), "Dense: units must be a positive integer"),
@@ -132,10 +135,18 @@ def test_bad_arguments_are_named(make, message):
 @pytest.mark.parametrize(
     ("layer", "shapes", "message"),
     [
-        (Conv2D(4, 3, name="c"), [(2, 8, 3)], "c: the window covers [3, 3] pixels but the padded input has only [2, 8]"),
+        (
+            Conv2D(4, 3, name="c"),
+            [(2, 8, 3)],
+            "c: the window covers [3, 3] pixels but the padded input has only [2, 8]",
+        ),
         (Conv2D(4, 3, name="c"), [(8,)], "c: takes samples of shape [H, W, C], got [8]"),
         (AveragePooling2D(2, name="avg_pool"), [(1, 1, 3)], "avg_pool: the window covers [2, 2] pixels"),
-        (Dense(4, name="d"), [(2, 2, 3)], "d: takes samples of shape [C] (put Flatten or GlobalAveragePooling2D before)"),
+        (
+            Dense(4, name="d"),
+            [(2, 2, 3)],
+            "d: takes samples of shape [C] (put Flatten or GlobalAveragePooling2D before)",
+        ),
         (Add(name="a"), [(4, 4, 3)], "a: takes two or more inputs, got 1"),
         (Add(name="a"), [(4, 4, 3), (4, 4, 2)], "a: inputs must have one shape, got [4, 4, 3], [4, 4, 2]"),
         (ReLU(name="r"), [(4,), (4,)], "r: takes one input, got 2"),
@@ -195,7 +206,7 @@ def test_weights_come_in_keras_order_and_freezing_moves_them():
     layer.trainable = False
     assert layer.trainable_weights == []
     assert len(layer.non_trainable_weights) == 4
-    assert [w.path for w in layer.weights][0] == f"{layer.name}/gamma"
+    assert layer.gamma.path == f"{layer.name}/gamma"
 
 
 def test_set_weights_changes_all_or_nothing():
@@ -228,16 +239,9 @@ def test_aliases_are_the_same_classes():
     assert layers.Convolution2D is Conv2D
 
 
-REGULARIZERS = {
-    name: None
-    for name in (
-        "kernel_regularizer",
-        "bias_regularizer",
-        "activity_regularizer",
-        "kernel_constraint",
-        "bias_constraint",
-    )
-}
+REGULARIZERS = dict.fromkeys(
+    ("kernel_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint")
+)
 WEIGHTS = {"use_bias": True, "kernel_initializer": "glorot_uniform", "bias_initializer": "zeros"}
 REQUIRED = inspect.Parameter.empty
 KERAS = {

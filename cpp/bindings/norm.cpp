@@ -13,8 +13,8 @@ RowsShape rows_of(const Check& check, const char* name, const Array& x) {
   return {x.size() / C, C};
 }
 
-void apart(const Check& check, const char* out_name, const OptionalArray& out, const char* in_name, const OptionalArray& in,
-           bool same_allowed = false) {
+void apart(const Check& check, const char* out_name, const OptionalArray& out, const char* in_name,
+           const OptionalArray& in, bool same_allowed = false) {
   if (out && in) check.apart(out_name, *out, in_name, *in, same_allowed);
 }
 
@@ -65,11 +65,13 @@ void batchnorm_merge(PyProgram& p, Array statistics, Array counts, Array mean, A
   for (size_t i = 0; i < 4; ++i) {
     apart(check, outputs[i].first, outputs[i].second, "statistics", statistics);
     apart(check, outputs[i].first, outputs[i].second, "counts", counts);
-    for (size_t j = 0; j < i; ++j) apart(check, outputs[i].first, outputs[i].second, outputs[j].first, outputs[j].second);
+    for (size_t j = 0; j < i; ++j)
+      apart(check, outputs[i].first, outputs[i].second, outputs[j].first, outputs[j].second);
   }
   p.keep(statistics, counts, mean, inv_std, moving_mean, moving_variance);
   p.append("batchnorm_merge", [=, k = p.kernels](const Scratch&) {
-    k->batchnorm_merge({0, C}, blocks, slots, pcounts, epsilon, momentum, pmean, pinv_std, pmoving_mean, pmoving_variance);
+    k->batchnorm_merge({0, C}, blocks, slots, pcounts, epsilon, momentum, pmean, pinv_std, pmoving_mean,
+                       pmoving_variance);
   });
 }
 
@@ -103,8 +105,8 @@ Forward check_forward(PyProgram& p, const Check& check, const Array& x, const ch
   return forward;
 }
 
-void batchnorm_forward(PyProgram& p, Array x, Array mean, Array inv_std, Array y, OptionalArray gamma, OptionalArray beta,
-                       OptionalArray residual, bool relu) {
+void batchnorm_forward(PyProgram& p, Array x, Array mean, Array inv_std, Array y, OptionalArray gamma,
+                       OptionalArray beta, OptionalArray residual, bool relu) {
   const Check check("batchnorm_forward");
   const Forward f = check_forward(p, check, x, "mean", mean, "inv_std", inv_std, y, gamma, beta, residual);
   p.append("batchnorm_forward", [k = p.kernels, f, relu](const Scratch&) {
@@ -116,19 +118,19 @@ void batchnorm_inference(PyProgram& p, Array x, Array moving_mean, Array moving_
                          OptionalArray gamma, OptionalArray beta, OptionalArray residual, bool relu) {
   const Check check("batchnorm_inference");
   check_epsilon(check, epsilon);
-  const Forward f =
-      check_forward(p, check, x, "moving_mean", moving_mean, "moving_variance", moving_variance, y, gamma, beta, residual);
-  p.append(
-      "batchnorm_inference",
-      [k = p.kernels, f, epsilon, relu](const Scratch& scratch) {
-        k->batchnorm_inference(f.shape, f.x, f.mean, f.deviation, epsilon, f.gamma, f.beta, f.residual, relu, f.y, scratch);
-      },
-      {2 * f.shape.C * kFloat, 0});  // scale and shift
+  const Forward f = check_forward(p, check, x, "moving_mean", moving_mean, "moving_variance", moving_variance, y, gamma,
+                                  beta, residual);
+  p.append("batchnorm_inference",
+           [k = p.kernels, f, epsilon, relu](const Scratch& scratch) {
+             k->batchnorm_inference(f.shape, f.x, f.mean, f.deviation, epsilon, f.gamma, f.beta, f.residual, relu, f.y,
+                                    scratch);
+           },
+           {2 * f.shape.C * kFloat, 0});  // scale and shift
 }
 
-void batchnorm_backward(PyProgram& p, Array x, Array dy, Array mean, Array inv_std, OptionalArray y, OptionalArray gamma,
-                        bool frozen, OptionalArray dx, bool accumulate, OptionalArray dresidual, bool accumulate_residual,
-                        OptionalArray dgamma, OptionalArray dbeta) {
+void batchnorm_backward(PyProgram& p, Array x, Array dy, Array mean, Array inv_std, OptionalArray y,
+                        OptionalArray gamma, bool frozen, OptionalArray dx, bool accumulate, OptionalArray dresidual,
+                        bool accumulate_residual, OptionalArray dgamma, OptionalArray dbeta) {
   const Check check("batchnorm_backward");
   const RowsShape s = rows_of(check, "x", x);
   const Dims dims = dims_of(x), channels{s.C};
@@ -143,14 +145,16 @@ void batchnorm_backward(PyProgram& p, Array x, Array dy, Array mean, Array inv_s
   float* pdgamma = check.out("dgamma", dgamma, channels);
   float* pdbeta = check.out("dbeta", dbeta, channels);
   check.require(dx || dresidual || dgamma || dbeta, "one of dx, dresidual, dgamma and dbeta must be given");
-  const std::pair<const char*, const OptionalArray> inputs[] = {{"x", x},             {"dy", dy}, {"mean", mean},
-                                                                {"inv_std", inv_std}, {"y", y},   {"gamma", gamma}};
+  const std::pair<const char*, const OptionalArray> inputs[] = {
+      {"x", x}, {"dy", dy}, {"mean", mean}, {"inv_std", inv_std}, {"y", y}, {"gamma", gamma}};
   const std::pair<const char*, const OptionalArray> outputs[] = {
       {"dx", dx}, {"dresidual", dresidual}, {"dgamma", dgamma}, {"dbeta", dbeta}};
   for (size_t i = 0; i < 4; ++i) {
     for (size_t j = 0; j < 6; ++j)  // dx may be dy
-      apart(check, outputs[i].first, outputs[i].second, inputs[j].first, inputs[j].second, i == 0 && j == 1 && !accumulate);
-    for (size_t j = 0; j < i; ++j) apart(check, outputs[i].first, outputs[i].second, outputs[j].first, outputs[j].second);
+      apart(check, outputs[i].first, outputs[i].second, inputs[j].first, inputs[j].second,
+            i == 0 && j == 1 && !accumulate);
+    for (size_t j = 0; j < i; ++j)
+      apart(check, outputs[i].first, outputs[i].second, outputs[j].first, outputs[j].second);
   }
   p.keep(x, dy, mean, inv_std, y, gamma, dx, dresidual, dgamma, dbeta);
   p.append(
@@ -167,7 +171,8 @@ void batchnorm_backward(PyProgram& p, Array x, Array dy, Array mean, Array inv_s
 void bind_norm(py::module_& m, ProgramClass& program) {
   m.def("batchnorm_blocks", &batchnorm_blocks, py::arg("rows"), py::arg("channels"),
         "Blocks that batchnorm_statistics makes of N*H*W rows.");
-  bind_op(m, program, "batchnorm_statistics", batchnorm_statistics, py::arg("x"), py::arg("statistics"), py::arg("counts"));
+  bind_op(m, program, "batchnorm_statistics", batchnorm_statistics, py::arg("x"), py::arg("statistics"),
+          py::arg("counts"));
   bind_op(m, program, "batchnorm_merge", batchnorm_merge, py::arg("statistics"), py::arg("counts"), py::arg("mean"),
           py::arg("inv_std"), py::kw_only(), py::arg("epsilon"), py::arg("momentum") = 0.99,
           py::arg("moving_mean") = py::none(), py::arg("moving_variance") = py::none());

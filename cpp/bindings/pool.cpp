@@ -8,7 +8,8 @@ namespace {
 using Pair = std::pair<int64_t, int64_t>;
 using Padding = std::pair<Pair, Pair>;  // ((top, bottom), (left, right))
 
-constexpr int64_t kLargest = int64_t{1} << 31;  // of sizes, strides and padding: their sums and products stay in 64 bits
+constexpr int64_t kLargest =
+    int64_t{1} << 31;  // of sizes, strides and padding: their sums and products stay in 64 bits
 constexpr int64_t kPlaces = 256;                // an argmax is one byte
 
 std::string pair_text(const Pair& pair) {
@@ -22,26 +23,39 @@ void check_range(const Check& check, const char* name, const Pair& pair, int64_t
 }
 
 // The number of windows along one axis.
-int64_t outputs(const Check& check, const char* axis, int64_t size, const Pair& padding, int64_t window, int64_t stride) {
+int64_t outputs(const Check& check, const char* axis, int64_t size, const Pair& padding, int64_t window,
+                int64_t stride) {
   check.require(size >= 1, std::string("x has no ") + axis);
-  check.require(padding.first < window && padding.second < window,
-                "padding " + pair_text(padding) + " of the " + axis + " must be less than pool_size " + std::to_string(window));
+  check.require(
+      padding.first < window && padding.second < window,
+      "padding " + pair_text(padding) + " of the " + axis + " must be less than pool_size " + std::to_string(window));
   const int64_t padded = size + padding.first + padding.second;
-  check.require(window <= padded, "pool_size " + std::to_string(window) + " exceeds the " + std::to_string(padded) + " " +
-                                      axis + " of the padded x");
+  check.require(window <= padded, "pool_size " + std::to_string(window) + " exceeds the " + std::to_string(padded) +
+                                      " " + axis + " of the padded x");
   return (padded - window) / stride + 1;
 }
 
 // x is the larger array of the pass, x or dx.
-Pool2DShape pool_shape(const Check& check, const Dims& x, const Pair& pool_size, const Pair& strides, const Padding& padding) {
+Pool2DShape pool_shape(const Check& check, const Dims& x, const Pair& pool_size, const Pair& strides,
+                       const Padding& padding) {
   check_range(check, "pool_size", pool_size, 1);
   check_range(check, "strides", strides, 1);
   check_range(check, "padding", padding.first, 0);
   check_range(check, "padding", padding.second, 0);
   const int64_t P = outputs(check, "rows", x[1], padding.first, pool_size.first, strides.first);
   const int64_t Q = outputs(check, "columns", x[2], padding.second, pool_size.second, strides.second);
-  return {x[0], x[1], x[2], x[3], pool_size.first, pool_size.second, strides.first, strides.second,
-          padding.first.first, padding.second.first, P, Q};
+  return {x[0],
+          x[1],
+          x[2],
+          x[3],
+          pool_size.first,
+          pool_size.second,
+          strides.first,
+          strides.second,
+          padding.first.first,
+          padding.second.first,
+          P,
+          Q};
 }
 
 void check_places(const Check& check, const Pair& pool_size) {
@@ -49,7 +63,8 @@ void check_places(const Check& check, const Pair& pool_size) {
                 "argmax holds up to " + std::to_string(kPlaces) + " places but pool_size is " + pair_text(pool_size));
 }
 
-void max_pool2d_forward(PyProgram& p, Array x, Array y, Pair pool_size, Pair strides, Padding padding, OptionalArray argmax) {
+void max_pool2d_forward(PyProgram& p, Array x, Array y, Pair pool_size, Pair strides, Padding padding,
+                        OptionalArray argmax) {
   const Check check("max_pool2d_forward");
   check.rank("x", x, 4, "[N, H, W, C]");
   const float* px = check.in("x", x, dims_of(x));
@@ -63,7 +78,8 @@ void max_pool2d_forward(PyProgram& p, Array x, Array y, Pair pool_size, Pair str
     check.apart("argmax", *argmax, "y", y);
   }
   p.keep(x, y, argmax);
-  p.append("max_pool2d_forward", [k = p.kernels, s, px, py_, places](const Scratch&) { k->max_pool2d_forward(s, px, py_, places); });
+  p.append("max_pool2d_forward",
+           [k = p.kernels, s, px, py_, places](const Scratch&) { k->max_pool2d_forward(s, px, py_, places); });
 }
 
 void max_pool2d_backward(PyProgram& p, Array dy, Array argmax, Array dx, Pair pool_size, Pair strides, Padding padding,
@@ -91,10 +107,12 @@ void average_pool2d_forward(PyProgram& p, Array x, Array y, Pair pool_size, Pair
   float* py_ = check.out("y", y, {s.N, s.P, s.Q, s.C});
   check.apart("y", y, "x", x);
   p.keep(x, y);
-  p.append("average_pool2d_forward", [k = p.kernels, s, px, py_](const Scratch&) { k->average_pool2d_forward(s, px, py_); });
+  p.append("average_pool2d_forward",
+           [k = p.kernels, s, px, py_](const Scratch&) { k->average_pool2d_forward(s, px, py_); });
 }
 
-void average_pool2d_backward(PyProgram& p, Array dy, Array dx, Pair pool_size, Pair strides, Padding padding, bool accumulate) {
+void average_pool2d_backward(PyProgram& p, Array dy, Array dx, Pair pool_size, Pair strides, Padding padding,
+                             bool accumulate) {
   const Check check("average_pool2d_backward");
   check.rank("dx", dx, 4, "[N, H, W, C]");
   float* pdx = check.out("dx", dx, dims_of(dx));
@@ -117,9 +135,8 @@ void global_average_pool2d_forward(PyProgram& p, Array x, Array y) {
   check.require(HW >= 1, "x has no pixels (x is " + text(dims) + ")");
   check.apart("y", y, "x", x);
   p.keep(x, y);
-  p.append("global_average_pool2d_forward", [k = p.kernels, N, HW, C, px, py_](const Scratch&) {
-    k->global_average_pool2d_forward(N, HW, C, px, py_);
-  });
+  p.append("global_average_pool2d_forward",
+           [k = p.kernels, N, HW, C, px, py_](const Scratch&) { k->global_average_pool2d_forward(N, HW, C, px, py_); });
 }
 
 void global_average_pool2d_backward(PyProgram& p, Array dy, Array dx, bool accumulate) {
@@ -141,8 +158,18 @@ void global_average_pool2d_backward(PyProgram& p, Array dy, Array dx, bool accum
 Pool2DShape pad_shape(const Check& check, const Dims& x, const Padding& padding) {
   check_range(check, "padding", padding.first, 0);
   check_range(check, "padding", padding.second, 0);
-  return {x[0], x[1], x[2], x[3], 1, 1, 1, 1, padding.first.first, padding.second.first,
-          x[1] + padding.first.first + padding.first.second, x[2] + padding.second.first + padding.second.second};
+  return {x[0],
+          x[1],
+          x[2],
+          x[3],
+          1,
+          1,
+          1,
+          1,
+          padding.first.first,
+          padding.second.first,
+          x[1] + padding.first.first + padding.first.second,
+          x[2] + padding.second.first + padding.second.second};
 }
 
 void zero_pad2d_forward(PyProgram& p, Array x, Array y, Padding padding) {

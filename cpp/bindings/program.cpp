@@ -4,12 +4,13 @@
 
 namespace fastcnn::bindings {
 
-void PyProgram::run(int64_t first, int64_t last, const std::vector<Copy>& feeds, const std::vector<Copy>& fetches,
-                    double* seconds) {
-  const auto interrupted = [] {
+void PyProgram::run(int64_t first, int64_t last, bool interruptible, const std::vector<Copy>& feeds,
+                    const std::vector<Copy>& fetches, double* seconds) {
+  const auto ask = [] {
     const py::gil_scoped_acquire gil;
     return PyErr_CheckSignals() != 0;
   };
+  const std::function<bool()> interrupted = interruptible ? std::function<bool()>(ask) : nullptr;
   bool finished;
   {
     const py::gil_scoped_release release;
@@ -70,23 +71,24 @@ void bind_program(py::module_& m, ProgramClass& program) {
                              })
       .def(
           "run",
-          [](PyProgram& self, int64_t first, std::optional<int64_t> last, Pairs feed, Pairs fetch) {
+          [](PyProgram& self, int64_t first, std::optional<int64_t> last, bool interruptible, Pairs feed,
+             Pairs fetch) {
             const int64_t end = last.value_or(self.program.size());
             check_range(self, first, end);
             const std::vector<Copy> feeds = make_copies("feed", feed), fetches = make_copies("fetch", fetch);
-            self.run(first, end, feeds, fetches);
+            self.run(first, end, interruptible, feeds, fetches);
           },
-          py::arg("first") = 0, py::arg("last") = py::none(), py::kw_only(), py::arg("feed") = Pairs{},
-          py::arg("fetch") = Pairs{},
+          py::arg("first") = 0, py::arg("last") = py::none(), py::kw_only(),
+          py::arg("interruptible") = true, py::arg("feed") = Pairs{}, py::arg("fetch") = Pairs{},
           "Copies each (source, destination) of feed, runs steps first..last-1, copies those of fetch, all without the GIL; "
-          "Ctrl-C between steps raises KeyboardInterrupt.")
+          "Ctrl-C between steps raises KeyboardInterrupt, unless interruptible is False.")
       .def(
           "profile",
           [](PyProgram& self, int64_t first, std::optional<int64_t> last) {
             const int64_t end = last.value_or(self.program.size());
             check_range(self, first, end);
             std::vector<double> seconds(static_cast<size_t>(end - first));
-            self.run(first, end, {}, {}, seconds.data());
+            self.run(first, end, true, {}, {}, seconds.data());
             return seconds;
           },
           py::arg("first") = 0, py::arg("last") = py::none(), "As run; returns the seconds of each step.");

@@ -34,8 +34,8 @@ class PyProgram {
     program.append({name, scratch, std::move(run)});
   }
   // Copies the feeds, runs the steps, copies the fetches, all without the GIL.
-  void run(int64_t first, int64_t last, const std::vector<Copy>& feeds = {}, const std::vector<Copy>& fetches = {},
-           double* seconds = nullptr);
+  void run(int64_t first, int64_t last, bool interruptible = true, const std::vector<Copy>& feeds = {},
+           const std::vector<Copy>& fetches = {}, double* seconds = nullptr);
 
   Program program;
   const Kernels* kernels;  // the table that was active when the program was made

@@ -15,8 +15,8 @@ void bind_runtime(py::module_& m) {
   m.def(
       "set_num_threads",
       [](int threads) {
-        if (threads < 1 || threads > 1024)
-          throw py::value_error("set_num_threads: threads must be 1 to 1024 but is " + std::to_string(threads));
+        if (threads < 1 || threads > 128)
+          throw py::value_error("set_num_threads: threads must be 1 to 128 but is " + std::to_string(threads));
         set_num_threads(threads);
       },
       py::arg("threads"));

@@ -80,11 +80,11 @@ int default_num_threads() {
     const double wanted = number(text);
     if (wanted >= 1) threads = static_cast<int>(std::min<double>(threads, wanted));
   }
-  return threads;
+  return std::min(threads, kMostThreads);
 }
 
 int num_threads() { return threads_setting(); }
-void set_num_threads(int threads) { threads_setting() = std::max(1, threads); }
+void set_num_threads(int threads) { threads_setting() = std::clamp(threads, 1, kMostThreads); }
 bool forked() { return run_serial; }
 
 void parallel_tasks(int64_t count, int64_t work, void (*body)(void*, int64_t, int), void* context) {

@@ -9,7 +9,7 @@ namespace fastcnn {
 void parallel_tasks(int64_t count, int64_t work, void (*body)(void* context, int64_t task, int worker), void* context);
 
 int num_threads();
-void set_num_threads(int threads);  // 1 or more
+void set_num_threads(int threads);  // 1 to 128
 int default_num_threads();          // min(affinity, cgroup quota, OMP_NUM_THREADS)
 bool forked();                      // true in a child forked after the first parallel region: it runs serially
 

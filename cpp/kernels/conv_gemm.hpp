@@ -212,7 +212,8 @@ FASTCNN_INLINE void pool_panel(const float* panel, int64_t Q, int64_t width, flo
 // Adds bias and residual, applies ReLU, stores the first `width` columns.
 template <int MR>
 FASTCNN_INLINE void finish(Tile<MR>& tile, const Epilogue& epilogue, int64_t column, int64_t width,
-                           const int64_t* offsets, const float* residual, float* y) {
+                           const int64_t* offsets, float* y) {
+  const float* const residual = epilogue.residual;
   if (epilogue.bias) {
     const vf b0 = load_upto(epilogue.bias + column, smaller(kLanes, width));
     const vf b1 = width > kLanes ? load_upto(epilogue.bias + column + kLanes, width - kLanes) : vf{};
@@ -283,6 +284,10 @@ static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, 
   const bool one_run = direct || (gathering && taps == p.window);
   const int64_t first_tap = taps ? (p.rows.first * p.window_columns + p.columns.first) * p.C * kNR : 0;
   const int64_t panel_size = p.window * p.C * kNR;
+  // Maxima come before ReLU: fewer to do, and the same result.
+  Epilogue after = epilogue;
+  after.relu = epilogue.relu && !epilogue.pool;
+  float* const target = epilogue.pool ? panel : y;
   const float* rows_base = gathering ? gathered : x + first * p.C;
   const int64_t row_length = gathering ? taps * p.C : p.C;
 
@@ -292,6 +297,21 @@ static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, 
     const int64_t column = j * kNR, width = smaller(kNR, p.K - column);
     for_tiles(rows, [&](int64_t m, int64_t count) {
       with_rows(count, [&]<int MR>() {
+        int64_t offsets[MR];  // of the rows' first element in `target`
+        if (epilogue.pool) {
+          for (int i = 0; i < MR; ++i) offsets[i] = (m + i) * kNR;
+        } else if (whole) {
+          for (int i = 0; i < MR; ++i) offsets[i] = (first + m + i) * p.K + column;
+        } else {
+          Pixel at = pixel(p, first + m);
+          for (int i = 0; i < MR; ++i, advance(p, at))
+            offsets[i] = ((at.n * p.out_H + p.out_h + at.oh * p.out_step_h) * p.out_W + p.out_w + at.ow * p.out_step_w) * p.K + column;
+        }
+        // The product takes long enough to fetch what the epilogue will touch.
+        FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+          if (epilogue.residual) prefetch(epilogue.residual + offsets[i]);
+          prefetch_to_write(target + offsets[i]);
+        }
         Tile<MR> tile;
         tile.zero();
         if (one_run) {
@@ -302,30 +322,13 @@ static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, 
           for (int64_t ra = 0, tap = 0; ra < p.rows.count; ++ra)
             for (int64_t cb = 0; cb < p.columns.count; ++cb, ++tap) {
               RowsA<MR> a;
-              if (gathering) {
-                FASTCNN_UNROLL for (int i = 0; i < MR; ++i) a.row[i] = gathered + ((m + i) * taps + tap) * p.C;
-              } else {
-                FASTCNN_UNROLL for (int i = 0; i < MR; ++i) a.row[i] = table[tap * rows + m + i];
-              }
+              FASTCNN_UNROLL for (int i = 0; i < MR; ++i)
+                a.row[i] = gathering ? gathered + ((m + i) * taps + tap) * p.C : table[tap * rows + m + i];
               const int64_t index = (p.rows.first + ra * p.rows.step) * p.window_columns + p.columns.first + cb * p.columns.step;
               tile.multiply(a, b + index * p.C * kNR, kNR, p.C);
             }
         }
-        int64_t offsets[MR];
-        if (epilogue.pool) {
-          Epilogue partial = epilogue;
-          partial.relu = false;  // after the maximum: fewer to do, same result
-          FASTCNN_UNROLL for (int i = 0; i < MR; ++i) offsets[i] = (m + i) * kNR;
-          finish(tile, partial, column, width, offsets, nullptr, panel);
-        } else if (whole) {
-          FASTCNN_UNROLL for (int i = 0; i < MR; ++i) offsets[i] = (first + m + i) * p.K + column;
-          finish(tile, epilogue, column, width, offsets, epilogue.residual, y);
-        } else {
-          Pixel at = pixel(p, first + m);
-          for (int i = 0; i < MR; ++i, advance(p, at))
-            offsets[i] = ((at.n * p.out_H + p.out_h + at.oh * p.out_step_h) * p.out_W + p.out_w + at.ow * p.out_step_w) * p.K + column;
-          finish(tile, epilogue, column, width, offsets, epilogue.residual, y);
-        }
+        finish(tile, after, column, width, offsets, target);
       });
     });
     if (epilogue.statistics) {

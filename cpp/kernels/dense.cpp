@@ -7,7 +7,8 @@ namespace fastcnn::FASTCNN_ISA {
 namespace {
 
 constexpr int64_t kDepthBlock = 256;    // reduction values a block: a packed panel fills half the L1 cache
-constexpr int64_t kColumns = 16 * kNR;  // columns a task: a long run of each row of w, for the sake of the prefetcher
+constexpr int64_t kColumns = 8 * kNR;   // columns a task
+constexpr int64_t kStreamRows = 4;      // up to so many rows, reading w takes longer than multiplying
 
 ScratchSize dense_scratch(const DenseShape&) { return {0, kColumns * kDepthBlock * 4}; }
 
@@ -20,32 +21,44 @@ FASTCNN_INLINE void finish_row(const float* b, bool with_relu, int64_t count, fl
   }
 }
 
-// One row, the memory-bound case: w is read in long runs, a few rows side by side, while y stays in the L1 cache.
-void forward_row(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y) {
-  constexpr int64_t kRows = 8;
-  const int64_t columns = smaller(1024, larger(64, round_up(ceil_div(s.K, 8), 64)));
-  parallel_for_tasks(ceil_div(s.K, columns), s.C * s.K * 2, [&](int64_t task, int) {
+// Few rows, the memory-bound case: w is read once, in long runs, a few rows side by side, while y stays in cache. Columns
+// do not depend on each other, so the cut may follow the number of threads: one long run each.
+void forward_streaming(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y) {
+  constexpr int64_t kRows = 8, kLine = 16;
+  const int64_t in_cache = round_up(4096 / s.N, 64);  // of each row of y
+  const int64_t columns = smaller(smaller(2048, in_cache), round_up(ceil_div(s.K, num_threads()), 64));
+  parallel_for_tasks(ceil_div(s.K, columns), s.N * s.C * s.K * 2, [&](int64_t task, int) {
     const int64_t k0 = task * columns, width = smaller(columns, s.K - k0);
     float* out = y + k0;
-    for (int64_t k = 0; k < width; ++k) out[k] = 0;
+    for (int64_t n = 0; n < s.N; ++n)
+      for (int64_t k = 0; k < width; ++k) out[n * s.K + k] = 0;
     for (int64_t c = 0; c < s.C; c += kRows) {
       const int64_t rows = smaller(kRows, s.C - c);
       const float* row = w + c * s.K + k0;
       int64_t k = 0;
       if (rows == kRows)
-        for (; k + kLanes <= width; k += kLanes) {
-          vf sum = load(out + k);
-          FASTCNN_UNROLL for (int64_t r = 0; r < kRows; ++r) sum += broadcast(x[c + r]) * load(row + r * s.K + k);
-          store(out + k, sum);
+        for (; k + kLine <= width; k += kLine) {
+          FASTCNN_UNROLL for (int64_t r = 0; r < kRows; ++r) prefetch(row + (kRows + r) * s.K + k);
+          for (int64_t i = k; i < k + kLine; i += kLanes) {
+            vf wi[kRows];
+            FASTCNN_UNROLL for (int64_t r = 0; r < kRows; ++r) wi[r] = load(row + r * s.K + i);
+            for (int64_t n = 0; n < s.N; ++n) {
+              vf sum = load(out + n * s.K + i);
+              FASTCNN_UNROLL for (int64_t r = 0; r < kRows; ++r) sum += broadcast(x[n * s.C + c + r]) * wi[r];
+              store(out + n * s.K + i, sum);
+            }
+          }
         }
       for (; k < width; k += kLanes) {
-        const int64_t n = smaller(kLanes, width - k);
-        vf sum = load_upto(out + k, n);
-        for (int64_t r = 0; r < rows; ++r) sum += broadcast(x[c + r]) * load_upto(row + r * s.K + k, n);
-        store_upto(out + k, sum, n);
+        const int64_t left = smaller(kLanes, width - k);
+        for (int64_t n = 0; n < s.N; ++n) {
+          vf sum = load_upto(out + n * s.K + k, left);
+          for (int64_t r = 0; r < rows; ++r) sum += broadcast(x[n * s.C + c + r]) * load_upto(row + r * s.K + k, left);
+          store_upto(out + n * s.K + k, sum, left);
+        }
       }
     }
-    finish_row(b ? b + k0 : nullptr, with_relu, width, out);
+    for (int64_t n = 0; n < s.N; ++n) finish_row(b ? b + k0 : nullptr, with_relu, width, out + n * s.K);
   });
 }
 
@@ -98,7 +111,7 @@ FASTCNN_INLINE void pack_columns(const float* w, int64_t K, int64_t depth, int64
 
 void dense_forward(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y,
                    const Scratch& scratch) {
-  if (s.N == 1) return forward_row(s, x, w, b, with_relu, y);
+  if (s.N <= kStreamRows) return forward_streaming(s, x, w, b, with_relu, y);
   parallel_for_tasks(ceil_div(s.K, kColumns), s.N * s.C * s.K, [&](int64_t task, int worker) {
     float* packed = worker_floats(scratch, worker);
     const int64_t k = task * kColumns, width = smaller(kColumns, s.K - k);

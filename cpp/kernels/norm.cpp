@@ -4,8 +4,8 @@
 //   g = dy where y > 0;   dbeta = sum g;   dgamma = sum g * (x - mean) * inv_std
 //   dx = a*g + b*(x - mean) + c,   a = gamma*inv_std,   b = -a*inv_std*dgamma/rows,   c = -a*dbeta/rows
 //
-// The variance is never taken as E[x^2] - E[x]^2. Rows form blocks that depend on the shape only: each block's sums go to a
-// slot of its own, and the slots are merged in order in double (Chan, Golub and LeVeque 1979).
+// The variance is never taken as E[x^2] - E[x]^2. Rows form blocks that depend on the shape only: each block's sums go
+// to a slot of its own, and the slots are merged in order in double (Chan, Golub and LeVeque 1979).
 #include "kernels/channels.hpp"
 #include "kernels/table.hpp"
 #include "kernels/tasks.hpp"
@@ -35,9 +35,10 @@ FASTCNN_INLINE void over_chunks(int64_t C, const F& f) {
 }
 
 // One block of rows, at most kChunk channels: mean, and squared deviations from it. The first pass sums the differences
-// from the first row, which are small where the mean is not; the second corrects the first's rounded mean. Rows come one
-// by one: the prefetchers follow that best.
-FASTCNN_INLINE void chunk_statistics(const float* x, int64_t rows, int64_t C, int64_t channels, float* mean, float* squares) {
+// from the first row, which are small where the mean is not; the second corrects the first's rounded mean. Rows come
+// one by one: the prefetchers follow that best.
+FASTCNN_INLINE void chunk_statistics(const float* x, int64_t rows, int64_t C, int64_t channels, float* mean,
+                                     float* squares) {
   float m[kChunk], sum[kChunk] = {}, square[kChunk] = {};
   const vf count = broadcast(static_cast<float>(rows));
   for (int64_t row = 1; row < rows; ++row)
@@ -73,7 +74,9 @@ void batchnorm_statistics(const RowsShape& shape, const float* x, float* statist
   });
 }
 
-FASTCNN_INLINE double inverse_deviation(double variance, double epsilon) { return 1.0 / __builtin_sqrt(variance + epsilon); }
+FASTCNN_INLINE double inverse_deviation(double variance, double epsilon) {
+  return 1.0 / __builtin_sqrt(variance + epsilon);
+}
 
 // Slots that a convolution left empty have count 0. shape.rows is not read: the counts tell.
 void batchnorm_merge(const RowsShape& shape, int64_t blocks, const float* statistics, const int64_t* counts,
@@ -101,11 +104,11 @@ void batchnorm_merge(const RowsShape& shape, int64_t blocks, const float* statis
       mean[begin + c] = static_cast<float>(m[c]);
       inv_std[begin + c] = static_cast<float>(inverse_deviation(variance, epsilon));
       if (moving_mean)
-        moving_mean[begin + c] = static_cast<float>(momentum * static_cast<double>(moving_mean[begin + c]) +
-                                                    (1 - momentum) * m[c]);
+        moving_mean[begin + c] =
+            static_cast<float>(momentum * static_cast<double>(moving_mean[begin + c]) + (1 - momentum) * m[c]);
       if (moving_variance)
-        moving_variance[begin + c] = static_cast<float>(momentum * static_cast<double>(moving_variance[begin + c]) +
-                                                        (1 - momentum) * variance);
+        moving_variance[begin + c] =
+            static_cast<float>(momentum * static_cast<double>(moving_variance[begin + c]) + (1 - momentum) * variance);
     }
   });
 }
@@ -230,7 +233,8 @@ void apply_gradients(const RowsShape& shape, const float* x, const float* y, con
         const vf g = masked<kMask>(dy, y, at, n);
         vf d = load_upto(a + channel, n) * g;
         if (!kFrozen)
-          d += load_upto(b + channel, n) * (load_upto(x + at, n) - load_upto(mean + channel, n)) + load_upto(c + channel, n);
+          d += load_upto(b + channel, n) * (load_upto(x + at, n) - load_upto(mean + channel, n)) +
+               load_upto(c + channel, n);
         if (kAccumulate) d += load_upto(dx + at, n);
         store_upto(dx + at, d, n);
       });
@@ -256,7 +260,8 @@ ScratchSize batchnorm_backward_scratch(const RowsShape& shape) {
 
 void batchnorm_backward(const RowsShape& shape, const float* x, const float* y, const float* dy, const float* mean,
                         const float* inv_std, const float* gamma, bool frozen, bool accumulate, float* dx,
-                        bool accumulate_residual, float* dresidual, float* dgamma, float* dbeta, const Scratch& scratch) {
+                        bool accumulate_residual, float* dresidual, float* dgamma, float* dbeta,
+                        const Scratch& scratch) {
   const int64_t C = shape.C, blocks = batchnorm_blocks(shape);
   float* const slots = shared_floats(scratch);
   float* const a = slots + blocks * 2 * C;

@@ -54,7 +54,12 @@ FASTCNN_INLINE Patch patch_of(const Pool2DShape& s, const float* x, int64_t row,
   const Range c = places_inside(q, s.stride_w, s.pad_left, s.S, s.W);
   const int64_t h = p * s.stride_h - s.pad_top + r.begin, w = q * s.stride_w - s.pad_left + c.begin;
   const float* first = x + ((row / s.P * s.H + h) * s.W + w) * s.C;
-  return {first, r.end - r.begin, c.end - c.begin, s.W * s.C, s.C, static_cast<int32_t>(r.begin * s.S + c.begin),
+  return {first,
+          r.end - r.begin,
+          c.end - c.begin,
+          s.W * s.C,
+          s.C,
+          static_cast<int32_t>(r.begin * s.S + c.begin),
           static_cast<int32_t>(s.S)};
 }
 
@@ -154,8 +159,7 @@ template <class MakePart>
 FASTCNN_INLINE void gather(const Pool2DShape& shape, bool accumulate, float* dx, const MakePart& make_part) {
   const int64_t row_size = shape.W * shape.C;
   parallel_for(
-      shape.N * shape.H, rows_grain(row_size), shape.N * shape.H * row_size * kMoved,
-      [=](int64_t begin, int64_t end) {
+      shape.N * shape.H, rows_grain(row_size), shape.N * shape.H * row_size * kMoved, [=](int64_t begin, int64_t end) {
         const Pool2DShape s = shape;
         for (int64_t row = begin; row < end; ++row) {
           const int64_t h = row % s.H;
@@ -171,9 +175,8 @@ FASTCNN_INLINE void gather(const Pool2DShape& shape, bool accumulate, float* dx,
                 if (first)
                   over_channels(s.C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA { store_upto(to + c, part(c, n), n); });
                 else
-                  over_channels(s.C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA {
-                    store_upto(to + c, load_upto(to + c, n) + part(c, n), n);
-                  });
+                  over_channels(s.C, [=](int64_t c, int64_t n)
+                                         FASTCNN_LAMBDA { store_upto(to + c, load_upto(to + c, n) + part(c, n), n); });
                 first = false;
               }
             if (first) __builtin_memset(to, 0, static_cast<size_t>(s.C) * 4);
@@ -219,8 +222,7 @@ FASTCNN_INLINE void mean_of_pixels(int64_t HW, int64_t C, int64_t n, const float
     for (int64_t j = 0; j < kCount; ++j) total[j] += sum[j];
   }
   FASTCNN_UNROLL
-  for (int64_t j = 0; j < kCount; ++j)
-    store_upto(y + j * kLanes, total[j] / broadcast(static_cast<float>(HW)), n);
+  for (int64_t j = 0; j < kCount; ++j) store_upto(y + j * kLanes, total[j] / broadcast(static_cast<float>(HW)), n);
 }
 
 void global_average_pool2d_forward(int64_t N, int64_t HW, int64_t C, const float* x, float* y) {
@@ -248,7 +250,8 @@ void global_average_pool2d_backward(int64_t N, int64_t HW, int64_t C, const floa
           store_upto(to + c, load_upto(to + c, n) + load_upto(from + c, n) * share, n);
         });
       else
-        over_channels(C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA { store_upto(to + c, load_upto(from + c, n) * share, n); });
+        over_channels(
+            C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA { store_upto(to + c, load_upto(from + c, n) * share, n); });
     }
   });
 }
@@ -257,39 +260,39 @@ FASTCNN_INLINE void clear(float* y, int64_t size) { __builtin_memset(y, 0, stati
 
 void zero_pad2d_forward(const Pool2DShape& shape, const float* x, float* y) {
   const int64_t row_size = shape.Q * shape.C;
-  parallel_for(shape.N * shape.P, rows_grain(row_size), shape.N * shape.P * row_size * kMoved,
-               [=](int64_t begin, int64_t end) {
-                 const int64_t left = shape.pad_left * shape.C, middle = shape.W * shape.C;
-                 for (int64_t row = begin; row < end; ++row) {
-                   const int64_t h = row % shape.P - shape.pad_top;
-                   float* const to = y + row * row_size;
-                   if (h < 0 || h >= shape.H) {
-                     clear(to, row_size);
-                     continue;
-                   }
-                   clear(to, left);
-                   __builtin_memcpy(to + left, x + (row / shape.P * shape.H + h) * middle, static_cast<size_t>(middle) * 4);
-                   clear(to + left + middle, row_size - left - middle);
-                 }
-               });
+  parallel_for(
+      shape.N * shape.P, rows_grain(row_size), shape.N * shape.P * row_size * kMoved, [=](int64_t begin, int64_t end) {
+        const int64_t left = shape.pad_left * shape.C, middle = shape.W * shape.C;
+        for (int64_t row = begin; row < end; ++row) {
+          const int64_t h = row % shape.P - shape.pad_top;
+          float* const to = y + row * row_size;
+          if (h < 0 || h >= shape.H) {
+            clear(to, row_size);
+            continue;
+          }
+          clear(to, left);
+          __builtin_memcpy(to + left, x + (row / shape.P * shape.H + h) * middle, static_cast<size_t>(middle) * 4);
+          clear(to + left + middle, row_size - left - middle);
+        }
+      });
 }
 
 void zero_pad2d_backward(const Pool2DShape& shape, const float* dy, bool accumulate, float* dx) {
   const int64_t row_size = shape.W * shape.C;
-  parallel_for(
-      shape.N * shape.H, rows_grain(row_size), shape.N * shape.H * row_size * kMoved, [=](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row) {
-          const int64_t p = row / shape.H * shape.P + row % shape.H + shape.pad_top;
-          const float* const from = dy + (p * shape.Q + shape.pad_left) * shape.C;
-          float* const to = dx + row * row_size;
-          if (accumulate)
-            over_channels(row_size, [=](int64_t c, int64_t n) FASTCNN_LAMBDA {
-              store_upto(to + c, load_upto(to + c, n) + load_upto(from + c, n), n);
-            });
-          else
-            __builtin_memcpy(to, from, static_cast<size_t>(row_size) * 4);
-        }
-      });
+  parallel_for(shape.N * shape.H, rows_grain(row_size), shape.N * shape.H * row_size * kMoved,
+               [=](int64_t begin, int64_t end) {
+                 for (int64_t row = begin; row < end; ++row) {
+                   const int64_t p = row / shape.H * shape.P + row % shape.H + shape.pad_top;
+                   const float* const from = dy + (p * shape.Q + shape.pad_left) * shape.C;
+                   float* const to = dx + row * row_size;
+                   if (accumulate)
+                     over_channels(row_size, [=](int64_t c, int64_t n) FASTCNN_LAMBDA {
+                       store_upto(to + c, load_upto(to + c, n) + load_upto(from + c, n), n);
+                     });
+                   else
+                     __builtin_memcpy(to, from, static_cast<size_t>(row_size) * 4);
+                 }
+               });
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ namespace {
 
 typedef double vd __attribute__((vector_size(8 * FASTCNN_LANES)));
 
-constexpr int64_t kExpCost = 16;   // multiply-adds
+constexpr int64_t kExpCost = 16;  // multiply-adds
 constexpr int64_t kRowGrain = 2048;  // floats that make one chunk of rows
 
 FASTCNN_INLINE vd to_double(vf a) { return __builtin_convertvector(a, vd); }
@@ -23,11 +23,11 @@ FASTCNN_INLINE double sum_lanes_double(vd a) {
 // 2^n for -126 <= n <= 127
 FASTCNN_INLINE vf power_of_two(vi n) { return reinterpret_cast<vf>((n + 127) << 23); }
 
-// exp(x - most) for x <= most, within 1 ULP; denormal results too. With a + rest = x - most without error (Knuth's sum),
-// exp = 2^n * exp(r), r = a + rest - n*ln 2, |r| <= ln(2)/2, and exp(r) = 1 + r + r^2 * q(r), where q has the least greatest
-// relative error (0.06 * 2^-24) of its degree.
+// exp(x - most) for x <= most, within 1 ULP; denormal results too. With a + rest = x - most without error (Knuth's
+// sum), exp = 2^n * exp(r), r = a + rest - n*ln 2, |r| <= ln(2)/2, and exp(r) = 1 + r + r^2 * q(r), where q has the
+// least greatest relative error (0.06 * 2^-24) of its degree.
 FASTCNN_INLINE vf exponential_below(vf x, vf most) {
-  const vf least = broadcast(-105.0f);      // below, the result rounds to 0
+  const vf least = broadcast(-105.0f);  // below, the result rounds to 0
   const vf shifter = broadcast(0x1.8p23f);  // adding it rounds to an integer, which stands in the low bits
   vf a = x - most;
   const vf taken = a - x;
@@ -78,7 +78,8 @@ FASTCNN_INLINE double sum_over(int64_t C, const F& f) {
 }
 
 FASTCNN_INLINE double sum_of_exponentials(const float* x, int64_t C, float most) {
-  return sum_over(C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA { return exponential_below(load_upto(x + c, n), broadcast(most)); });
+  return sum_over(
+      C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA { return exponential_below(load_upto(x + c, n), broadcast(most)); });
 }
 
 template <class F>
@@ -109,7 +110,8 @@ void softmax_backward(const RowsShape& shape, const float* y, const float* dy, b
     const float* const p = y + row * C;
     const float* const g = dy + row * C;
     float* const to = dx + row * C;
-    const double dot = sum_over(C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA { return load_upto(p + c, n) * load_upto(g + c, n); });
+    const auto product = [=](int64_t c, int64_t n) FASTCNN_LAMBDA { return load_upto(p + c, n) * load_upto(g + c, n); };
+    const double dot = sum_over(C, product);
     const vf mean = broadcast(static_cast<float>(dot));
     over_channels(C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA {
       const vf d = load_upto(p + c, n) * (load_upto(g + c, n) - mean);
@@ -123,7 +125,8 @@ void softmax_cross_entropy(const RowsShape& shape, const float* x, const float* 
                            float* p, float* loss, float* dx) {
   const int64_t C = shape.C;
   // 1 - floor is rounded to float32, as Keras has it: a sure and right prediction costs 1.19e-7 for floor 1e-7
-  const double least = __builtin_log(static_cast<double>(floor)), most_log = __builtin_log(static_cast<double>(1 - floor));
+  const double least = __builtin_log(static_cast<double>(floor)),
+               most_log = __builtin_log(static_cast<double>(1 - floor));
   over_rows(shape, [=](int64_t row) {
     const float* const from = x + row * C;
     const float* const target = t + row * C;

@@ -106,5 +106,6 @@ FASTCNN_INLINE float sum_lanes(vf a) {
   return sum;
 }
 FASTCNN_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+FASTCNN_INLINE void prefetch_to_write(const void* p) { __builtin_prefetch(p, 1, 3); }
 
 }  // namespace fastcnn::FASTCNN_ISA

@@ -226,6 +226,7 @@ class Program(_Operations):
         first: int = 0,
         last: int | None = None,
         *,
+        interruptible: bool = True,
         feed: Sequence[tuple[_F, _F]] = ...,
         fetch: Sequence[tuple[_F, _F]] = ...,
     ) -> None: ...

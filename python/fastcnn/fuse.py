@@ -130,7 +130,8 @@ class _Fusion:
         candidates = []
         for position in range(len(node.inputs)):
             before = self._only_consumer(node, position)
-            if len(node.inputs) == 2 and before is not None and _takes_residual(before.layer):
+            other = self.made[node.inputs[1 - position]] if len(node.inputs) == 2 else None
+            if before is not None and other is not None and _takes_residual(before, other):
                 candidates.append((self.place[before], position, before))
         if not candidates:
             return self._same(node)
@@ -176,10 +177,16 @@ def _plain(step: FusedConv2D) -> bool:
     return not (step.norm or step.residual or step.relu or step.pool)
 
 
-def _takes_residual(step: Step) -> bool:
+def _takes_residual(before: StepNode, residual: StepNode) -> bool:
+    step = before.layer
     if isinstance(step, FusedConv2D):
         return not (step.residual or step.relu or step.pool)
-    return isinstance(step, FusedBatchNormalization) and not (step.residual or step.relu)
+    # one operation writes both gradients, so they must not be those of one node
+    return (
+        isinstance(step, FusedBatchNormalization)
+        and not (step.residual or step.relu)
+        and residual is not before.inputs[-1]
+    )
 
 
 def _takes_pool(before: StepNode, pool: FusedMaxPooling2D) -> bool:

@@ -288,8 +288,8 @@ class BoundProgram:
         return outputs
 
     def update(self) -> None:
-        """Apply the gradients and the new moving statistics to the weights."""
-        self.emitter.run(self._computed, self._end)
+        """Apply the gradients and the new moving statistics to the weights, whole: Ctrl-C waits until it is done."""
+        self.emitter.run(self._computed, self._end, interruptible=False)
 
 
 def _bind(recipe: Recipe, layout: Layout, placement: Plan, memory: NDArray[np.uint8]) -> list[Slots]:

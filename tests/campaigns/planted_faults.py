@@ -2,9 +2,9 @@
 
     python tests/campaigns/planted_faults.py --output planted_faults.md
 
-A copy of the source tree is built once, for AVX2 alone, with the compiler and flags that CMake chooses. For each fault
-one line of the copy is changed, the objects that include it are compiled again, and `pytest tests/ops` runs against a
-copy of the package with the faulty engine. Needs CMake, a compiler, pybind11 and a CPU with AVX2; a minute a fault.
+Sources and tests are copied and built once, for AVX2 alone, with the compiler and flags that CMake chooses. For each
+fault one line of the copy is changed, the objects that include it are compiled again, and `pytest tests/ops` runs with
+a copy of the package around the faulty engine. Needs CMake, a compiler, pybind11 and a CPU with AVX2; a minute a fault.
 """
 
 from __future__ import annotations
@@ -379,15 +379,17 @@ FAULTS = [
 
 
 class Build:
-    """A copy of the source tree with its objects, and a copy of the package for the engine linked from them."""
+    """A copy of sources and tests, the objects, and a copy of the package for the engine linked from them."""
 
     def __init__(self, work: Path) -> None:
         self.source, self.package = work / "source", work / "package" / "fastcnn"
         self.objects, self.faulty = work / "objects", work / "faulty"
         for folder in (self.objects, self.faulty):
             folder.mkdir()
-        shutil.copytree(ROOT / "cpp", self.source / "cpp")
-        shutil.copy(ROOT / "CMakeLists.txt", self.source)
+        for part in ("cpp", "tests/ops", "tests/campaigns"):
+            shutil.copytree(ROOT / part, self.source / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in ("CMakeLists.txt", "pyproject.toml", "tests/conftest.py"):
+            shutil.copy(ROOT / file, self.source / file)
         generated = shutil.ignore_patterns("_core.*.so", "_core.so", "__pycache__", ".mypy_cache")
         shutil.copytree(ROOT / "python" / "fastcnn", self.package, ignore=generated)
         self.commands = self._commands(work / "cmake")
@@ -428,8 +430,8 @@ class Build:
         self.compile(list(self.commands), self.objects)
         self.link()
 
-    def plant(self, fault: Fault) -> None:
-        """Build the engine with one fault; the source is sound again afterwards."""
+    def plant(self, fault: Fault) -> int:
+        """Build the engine with one fault and return its line; the source is sound again afterwards."""
         path = self.source / "cpp" / fault.file
         text = path.read_text()
         including = [name for name in self.commands if f"cpp/{fault.file}" in self._dependencies(name)]
@@ -439,6 +441,7 @@ class Build:
         finally:
             path.write_text(text)
         self.link(including)
+        return fault.line(text)
 
     def _dependencies(self, name: str) -> str:
         return (self.objects / name).with_suffix(".d").read_text()
@@ -448,15 +451,15 @@ class Build:
 
         Empty: nothing did. A test that crashes or does not end within limit seconds has caught it too.
         """
-        tests = ROOT / "tests" / "ops"
+        tests = self.source / "tests" / "ops"
         own = tests / f"test_{Path(first).stem.split('_')[0]}.py"
         command = [sys.executable, "-m", "pytest", "-x", "-v", "--tb=line", "-p", "no:cacheprovider"]
-        command += ["-c", str(ROOT / "pyproject.toml"), *([str(own)] if own.exists() else []), str(tests)]
+        command += ["-c", str(self.source / "pyproject.toml"), *([str(own)] if own.exists() else []), str(tests)]
         environment = {**os.environ, "PYTHONPATH": str(self.package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
         with tempfile.TemporaryFile("w+") as log:
             try:
                 status = subprocess.run(
-                    command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, timeout=limit
+                    command, cwd=self.source, env=environment, stdout=log, stderr=subprocess.STDOUT, timeout=limit
                 ).returncode
             except subprocess.TimeoutExpired:
                 status = None
@@ -468,7 +471,7 @@ class Build:
         if status is None or status < 0:
             how = "does not end" if status is None else f"signal {-status}"
             return f"{started[-1] if started else 'start'} ({how})"
-        failed = re.search(r"^FAILED (?:\S*/)?(test_\w+\.py::\S+)", output, re.MULTILINE)
+        failed = re.search(r"^(?:FAILED|ERROR) (?:\S*/)?(test_\w+\.py::\S+)", output, re.MULTILINE)
         if not failed:
             raise RuntimeError(f"pytest ended with status {status}:\n{output[-4000:]}")
         return failed[1]
@@ -485,9 +488,8 @@ class Build:
             raise RuntimeError(f"Python imports {file} with the instruction sets {isas}, not {self.package} with {ISA}")
 
 
-def row(number: int, fault: Fault, caught: str, seconds: float) -> str:
-    line = fault.line((ROOT / "cpp" / fault.file).read_text())
-    found = f"`{caught}`" if caught else "**not caught**"
+def row(number: int, fault: Fault, line: int, caught: str, seconds: float) -> str:
+    found = f"`{caught}`" if caught else "**nothing**"
     return f"| {number} | {Path(fault.file).name}:{line} | {fault.why} | {found} | {seconds:.0f} |"
 
 
@@ -512,10 +514,10 @@ def main() -> int:
         print(*lines, sep="\n", flush=True)
         for number, fault in faults:
             start = time.monotonic()
-            build.plant(fault)
+            line = build.plant(fault)
             found = build.test(fault.file, arguments.limit)
             caught += bool(found)
-            lines.append(row(number, fault, found, time.monotonic() - start))
+            lines.append(row(number, fault, line, found, time.monotonic() - start))
             print(lines[-1], flush=True)
             if arguments.output:  # after each fault: an interrupted campaign keeps what it has
                 arguments.output.write_text("\n".join([*lines, "", f"{caught} of {len(lines) - 2} caught."]) + "\n")

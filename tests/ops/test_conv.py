@@ -152,17 +152,17 @@ def with_special(rng: np.random.Generator, images: int, *shape: int) -> Array:
     return x
 
 
-def check_special(y: Array, expected: Expected, algorithm: str) -> None:
+def check_special(row: str, y: Array, expected: Expected, algorithm: str) -> None:
     """Direct sums are the reference's NaN and Inf, place by place; Winograd may spread them over a tile."""
     if algorithm == "winograd":
         assert expected.S_w is not None
-        assert np.all(~np.isfinite(y) | np.isfinite(expected.r)), "a special value is lost"
+        assert np.all(~np.isfinite(y) | np.isfinite(expected.r)), f"{row}: a special value is lost"
         clean = np.isfinite(expected.S_w)
-        assert np.all(np.isfinite(y[clean])), "a special value leaves its tile"
+        assert np.all(np.isfinite(y[clean])), f"{row}: a special value leaves its tile"
         arrays = {name: getattr(expected, name)[clean] for name in ("r", "S", "S_w")}
         y, expected = y[clean], replace(expected, **arrays)
     verdict = expected.judge(y, algorithm)
-    assert verdict["units"] <= verdict["gate"]
+    assert verdict["units"] <= verdict["gate"], row
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -178,17 +178,17 @@ def test_special_values_in_images(width: int, shape: str) -> None:
     data = expected_backward_data(case, dy, w)
     for isa in each_isa():
         for algorithm in case.algorithms():
+            row = f"conv2d_forward[{isa}-{algorithm}-{case}]"
             y = np.zeros(case.y_shape, np.float32)
             _core.conv2d_forward(x, case.pack(w, algorithm), y)
-            check_special(y, forward, algorithm)
+            check_special(row, y, forward, algorithm)
             _core.conv2d_forward(x, case.pack(w, algorithm), y, relu=True)
-            check_special(y, forward.relu(), algorithm)
+            check_special(row, y, forward.relu(), algorithm)
             _core.conv2d_forward(finite, case.pack(w, algorithm), y, residual=dy, relu=True)
-            check_special(y, added, algorithm)
+            check_special(row, y, added, algorithm)
             dx = np.zeros(case.x_shape, np.float32)
             _core.conv2d_backward_data(dy, case.pack(w, algorithm, backward_data=True), dx)
-            check_special(dx, data, algorithm)
-        assert isa
+            check_special(row.replace("forward", "backward_data"), dx, data, algorithm)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -209,14 +209,15 @@ def test_special_values_in_weights(value: float, shape: str) -> None:
         lost = ~np.isfinite(reference.conv2d_backward_data(dy, special_w, case.x_shape, padding=padding))
         for isa in each_isa():
             for algorithm in case.algorithms():
+                row = f"conv2d_forward[{isa}-{algorithm}-{case}]"
                 y, dx = np.zeros(case.y_shape, np.float32), np.zeros(case.x_shape, np.float32)
                 _core.conv2d_forward(x, case.pack(special_w, algorithm), y)
-                check_special(y, with_w, algorithm)
+                check_special(row, y, with_w, algorithm)
                 _core.conv2d_forward(x, case.pack(w, algorithm, bias=special_bias), y)
-                check_special(y, with_bias, algorithm)
+                check_special(row, y, with_bias, algorithm)
                 # The reference of backward-data leaves out the products with zeros outside dy.
                 _core.conv2d_backward_data(dy, case.pack(special_w, algorithm, backward_data=True), dx)
-                assert not np.any(np.isfinite(dx[lost])), f"{isa}-{algorithm}-{width}"
+                assert not np.any(np.isfinite(dx[lost])), row.replace("forward", "backward_data")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -231,11 +232,11 @@ def test_special_values_in_weight_gradients(value: float, shape: str) -> None:
         special_x[1, width % 5, width % 4, ::2] = value
         special_dy[1, width % 5, width % 4, ::2] = value
         pairs = [(a, b, expected_backward_weights(case, a, b)) for a, b in ((special_x, dy), (x, special_dy))]
-        for _ in each_isa():
+        for isa in each_isa():
             for a, b, expected in pairs:
                 dw = np.zeros(case.w_shape, np.float32)
                 _core.conv2d_backward_weights(a, b, dw, **case.options)
-                check_special(dw, expected, "gemm")
+                check_special(f"conv2d_backward_weights[{isa}-gemm-{case}]", dw, expected, "gemm")
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -285,6 +286,38 @@ def test_statistics_far_from_zero(isa: str, case: ConvCase) -> None:
         counts = np.empty(blocks, np.int64)
         _core.conv2d_forward(x, packed, y, statistics=statistics, counts=counts)
         check_statistics(y, statistics, counts)
+
+
+@pytest.mark.parametrize("channels", [3, 20])
+def test_huge_steps_that_are_legal(isa: str, channels: int) -> None:
+    """Steps of 2^30 leave one tap over each output: the convolution is that tap's 1x1 product."""
+    huge = 2**30
+    rng = np.random.default_rng(0)
+    x, w = integers(rng, 2, 3, 2, channels), integers(rng, 3, 3, channels, 9)
+    far = ConvCase(2, 3, 2, channels, 9, 3, 3, padding=((huge, huge), (huge, huge)), dilation=(huge, huge))
+    dy, y, dx, dw = integers(rng, 2, 3, 2, 9), np.empty((2, 3, 2, 9), np.float32), np.empty_like(x), np.empty_like(w)
+    _core.conv2d_forward(x, far.pack(w, "gemm"), y)
+    _core.conv2d_backward_data(dy, far.pack(w, "gemm", backward_data=True), dx)
+    _core.conv2d_backward_weights(x, dy, dw, **far.options)
+    assert np.array_equal(y, x @ w[1, 1])
+    assert np.array_equal(dx, dy @ w[1, 1].T)
+    centre = np.zeros_like(dw)
+    centre[1, 1] = np.einsum("nhwc,nhwk->ck", x, dy)
+    assert np.array_equal(dw, centre)
+
+    steps = ConvCase(2, 3, 2, channels, 9, 1, 1, (huge, huge), ((huge, 0), (0, huge)))
+    w, dw, y = w[:1, :1].copy(), dw[:1, :1].copy(), np.empty((2, 2, 2, 9), np.float32)
+    _core.conv2d_forward(x, steps.pack(w, "gemm"), y)
+    expected_y = np.zeros_like(y)
+    expected_y[:, 1, 0] = x[:, 0, 0] @ w[0, 0]
+    assert np.array_equal(y, expected_y)
+    dy = integers(rng, 2, 2, 2, 9)
+    _core.conv2d_backward_data(dy, steps.pack(w, "gemm", backward_data=True), dx)
+    _core.conv2d_backward_weights(x, dy, dw, **steps.options)
+    expected_dx = np.zeros_like(dx)
+    expected_dx[:, 0, 0] = dy[:, 1, 0] @ w[0, 0].T
+    assert np.array_equal(dx, expected_dx)
+    assert np.array_equal(dw[0, 0], x[:, 0, 0].T @ dy[:, 1, 0])
 
 
 # -- packed weights ----------------------------------------------------------------------------------------------------
@@ -347,7 +380,7 @@ def test_shared_storage_leaves_nothing_behind(isa: str, algorithm: str) -> None:
         x, w, y = normal(rng, *case.x_shape), normal(rng, *case.w_shape), np.zeros(case.y_shape, np.float32)
         _core.conv2d_forward(np.ones(full.x_shape, np.float32), poison, np.zeros(full.y_shape, np.float32))
         _core.conv2d_forward(x, case.pack(w, algorithm, storage=storage), y)
-        check_special(y, expected_forward(case, x, w), algorithm)
+        check_special(f"conv2d_forward[{isa}-{algorithm}-{case}]", y, expected_forward(case, x, w), algorithm)
 
 
 def test_algorithms_and_the_winograd_switch(isa: str) -> None:

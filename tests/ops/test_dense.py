@@ -74,9 +74,9 @@ def test_bias_backward_of_any_rank(out: Out, on_threads: OnThreads, isa: str, sh
         assert verdict["units"] <= verdict["gate"]
 
 
-def check(y: Array, expected: Expected) -> None:
+def check(row: str, y: Array, expected: Expected) -> None:
     verdict = expected.judge(y, "gemm")
-    assert verdict["units"] <= verdict["gate"]
+    assert verdict["units"] <= verdict["gate"], row
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -97,22 +97,25 @@ def test_special_values_at_every_place_of_every_width(width: int, out: Out) -> N
     dx_of_w = expected(width, reference.dense_backward_data, x, special_w)
     forward = [(special, w, None, y), (x, w, special_bias, y_of_bias), (x, special_w, None, y_of_w)]
     pairs = [(special[[row]], x[[row + 1]]) for row in range(0, len(at) - 1, 2)] + [(x[:3], special[:3])]
-    for _ in each_isa():
+    for isa in each_isa():
+        row = f"{{}}[{isa}-width {width}]"
         for a, b, c, result in forward:
-            check(run_forward(a, b, c), result.relu())
-            check(np.concatenate([run_forward(row, b, c) for row in a[:, None]]), result.relu())
+            check(row.format("dense_forward"), run_forward(a, b, c), result.relu())
+            alone = np.concatenate([run_forward(one, b, c) for one in a[:, None]])
+            check(row.format("dense_forward"), alone, result.relu())
         for a, b, result in ((special, w, dx), (x, special_w, dx_of_w)):
             found = out(x.shape)
             _core.dense_backward_data(a, b, found)
-            check(found, result)
+            check(row.format("dense_backward_data"), found, result)
         for a, b in pairs:
             found = out((width, width))
             _core.dense_backward_weights(a, b, found)
-            check(found, expected(len(a), reference.dense_backward_weights, a, b))
-        for row in special:
-            found = out((width,))
-            _core.bias_backward(np.stack([row, bias]), found)
-            check(found, expected(2, reference.dense_backward_bias, np.stack([row, bias])))
+            sums = expected(len(a), reference.dense_backward_weights, a, b)
+            check(row.format("dense_backward_weights"), found, sums)
+        for one in special:
+            found, both = out((width,)), np.stack([one, bias])
+            _core.bias_backward(both, found)
+            check(row.format("bias_backward"), found, expected(2, reference.dense_backward_bias, both))
 
 
 def run_forward(x: Array, w: Array, bias: Array | None) -> Array:

@@ -65,9 +65,7 @@ def test_sgd_step_without_momentum(isa: str, out: Callable[..., Array], on_threa
 
 @pytest.mark.parametrize("t", [1, 2, 1000, 10**7])
 @pytest.mark.parametrize("std", [1e-12, 1e-3, 1.0, 1e6])
-def test_adam_step(
-    isa: str, out: Callable[..., Array], on_threads: Callable[..., Any], t: int, std: float
-) -> None:
+def test_adam_step(isa: str, out: Callable[..., Array], on_threads: Callable[..., Any], t: int, std: float) -> None:
     numbers: Any = {"lr": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
     settings = np.array([1e-3, 0.9, 0.999, 1e-7, t])
     for size in sizes():

@@ -104,7 +104,7 @@ def test_copy_reshapes(isa: str, out: Callable[..., Array]) -> None:
 
 
 def test_scale(isa: str, out: Callable[..., Array], on_threads: Callable[..., Array]) -> None:
-    factor, offset = np.float32(1 / 127.5), np.float32(-1.0)
+    factor, offset = float(np.float32(1 / 127.5)), -1.0
     for size in sizes():
         x = (np.arange(size) % 256).astype(np.float32)
 
@@ -190,6 +190,6 @@ def test_wall_of_accumulation_in_place() -> None:
 
 def test_wall_of_fill() -> None:
     with pytest.raises(TypeError, match=r"^fill: y must be float32 but is float64"):
-        _core.fill(np.zeros(3), 1.0)
+        _core.fill(np.zeros(3), 1.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^fill: y must be C-contiguous"):
         _core.fill(np.zeros(6, np.float32)[::2], 1.0)

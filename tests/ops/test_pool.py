@@ -272,7 +272,10 @@ def test_average_pool2d_special_values(isa: str, out: Callable[..., Array], valu
 X, Y = (1, 5, 5, 3), (1, 2, 2, 3)
 WINDOW: dict[str, Any] = {"pool_size": (3, 3), "strides": (2, 2), "padding": NONE}
 WALL: dict[str, tuple[dict[str, Any], set[str]]] = {
-    "max_pool2d_forward": ({"x": normal(*X), "y": normal(*Y), "argmax": np.zeros(Y, np.uint8), **WINDOW}, {"y", "argmax"}),
+    "max_pool2d_forward": (
+        {"x": normal(*X), "y": normal(*Y), "argmax": np.zeros(Y, np.uint8), **WINDOW},
+        {"y", "argmax"},
+    ),
     "max_pool2d_backward": ({"dy": normal(*Y), "argmax": np.zeros(Y, np.uint8), "dx": normal(*X), **WINDOW}, {"dx"}),
     "average_pool2d_forward": ({"x": normal(*X), "y": normal(*Y), **WINDOW}, {"y"}),
     "average_pool2d_backward": ({"dy": normal(*Y), "dx": normal(*X), **WINDOW}, {"dx"}),

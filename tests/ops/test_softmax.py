@@ -170,6 +170,15 @@ def test_loss_from_logits_is_finite_where_probabilities_underflow(isa: str, out:
         assert np.array_equal(dx, p - t)
 
 
+def test_impossible_classes_that_are_not_wanted_cost_nothing(isa: str, out: Callable[..., Array]) -> None:
+    x, t = np.array([[-INF, 1, 1]], np.float32), np.array([[0, 0.5, 0.5]], np.float32)
+    p, loss = out(x.shape), out((1,))
+    _core.softmax_cross_entropy(x, t, np.ones(1, np.float32), p, loss, floor=0.0)
+    assert loss[0] == np.float32(np.log(2))
+    _core.softmax_cross_entropy(x, t[:, ::-1].copy(), np.ones(1, np.float32), p, loss, floor=0.0)
+    assert loss[0] == INF
+
+
 # A row of three values and the softmax of it.
 ROWS: list[tuple[list[float], list[float]]] = [
     ([NAN, 1, 2], [NAN] * 3),
@@ -185,7 +194,9 @@ ROWS: list[tuple[list[float], list[float]]] = [
 
 
 @pytest.mark.parametrize(("row", "expected"), ROWS)
-def test_special_values_at_every_width(isa: str, out: Callable[..., Array], row: list[float], expected: list[float]) -> None:
+def test_special_values_at_every_width(
+    isa: str, out: Callable[..., Array], row: list[float], expected: list[float]
+) -> None:
     for C in range(3, 34):
         for places in ([0, 1, 2], [C - 3, C - 2, C - 1], [0, C // 2, C - 1]):
             x = np.full((2, C), -INF, np.float32)

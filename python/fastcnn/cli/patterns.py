@@ -1,4 +1,4 @@
-"""The demo's pictures: six patterns at random place, angle, size and colours, with noise.
+"""The demo's pictures: six patterns at random place, angle, size and colours, with noise, dark on light or the reverse.
 
 What makes the class is how brightness repeats across the picture, never the brightness of one pixel: a linear model on
 the pixels stays near guessing, while a convolutional network learns the patterns within minutes.
@@ -6,6 +6,7 @@ the pixels stays near guessing, while a convolutional network learns the pattern
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +16,9 @@ from fastcnn.random import generator
 
 SIZE = 64  # pixels
 _OVERSAMPLING = 2  # drawn twice as large and averaged, so that edges are smooth
-_CONTRAST = 80.0  # least distance between the two colours of a picture, of at most 442
-_NOISE = 12.0  # standard deviation, of 255
+_DARK, _LIGHT = (20, 90), (160, 235)  # ranges of the two tones of a picture, of 0..255
+_TINT = 40  # how far red, green and blue may be from their tone
+_NOISE = 8  # standard deviation
 
 Field = NDArray[np.float32]
 
@@ -28,12 +30,12 @@ def _triangle_wave(x: Field) -> Field:
 
 # Each takes coordinates u, v in periods, turned and shifted at random, and returns a field that is above or below zero.
 PATTERNS: dict[str, Callable[[Field, Field], Field]] = {
-    "checks": lambda u, v: np.sin(2 * np.pi * u) * np.sin(2 * np.pi * v),
+    "checks": lambda u, v: np.sin(2 * math.pi * u) * np.sin(2 * math.pi * v),
     "dots": lambda u, v: np.hypot(u - np.round(u), v - np.round(v)) - 0.28,
-    "rings": lambda u, v: np.sin(2 * np.pi * np.hypot(u, v)),
+    "rings": lambda u, v: np.sin(2 * math.pi * np.hypot(u, v)),
     "spokes": lambda u, v: np.sin(8 * np.arctan2(v, u)),
-    "stripes": lambda u, v: np.sin(2 * np.pi * u),
-    "zigzags": lambda u, v: np.sin(2 * np.pi * (u + 0.5 * _triangle_wave(v / 2))),
+    "stripes": lambda u, v: np.sin(2 * math.pi * u),
+    "zigzags": lambda u, v: np.sin(2 * math.pi * (u + 0.5 * _triangle_wave(v / 2))),
 }
 CLASSES = tuple(PATTERNS)
 
@@ -41,17 +43,17 @@ CLASSES = tuple(PATTERNS)
 def draw(name: str, index: int, seed: int) -> NDArray[np.uint8]:
     """Return picture `index` of a class as RGB [64,64,3]; it follows from the arguments alone."""
     random = generator("demo", seed, name, index)
-    angle = random.uniform(0, 2 * np.pi)
-    period = random.uniform(9, 18)  # pixels
-    centre = random.uniform(0.2 * SIZE, 0.8 * SIZE, size=2)
-    while True:
-        colours = random.uniform(0, 255, size=(2, 3)).astype(np.float32)
-        if np.linalg.norm(colours[0] - colours[1]) >= _CONTRAST:
-            break
+    angle = random.uniform(0, 2 * math.pi)
+    period = random.uniform(10, 15)  # pixels
+    row, column = random.uniform(0.3 * SIZE, 0.7 * SIZE), random.uniform(0.3 * SIZE, 0.7 * SIZE)
+    tones = np.array([random.uniform(*_DARK), random.uniform(*_LIGHT)])
+    colours = (tones[:, None] + random.uniform(-_TINT, _TINT, size=(2, 3))).astype(np.float32)
+    if random.uniform() < 0.5:
+        colours = colours[::-1]
     axis = (np.arange(SIZE * _OVERSAMPLING, dtype=np.float32) + np.float32(0.5)) / _OVERSAMPLING
-    y, x = np.meshgrid(axis - centre[0], axis - centre[1], indexing="ij")
-    u = (np.cos(angle) * x + np.sin(angle) * y) / period
-    v = (np.cos(angle) * y - np.sin(angle) * x) / period
+    y, x = np.meshgrid(axis - row, axis - column, indexing="ij")
+    u = (math.cos(angle) * x + math.sin(angle) * y) / period
+    v = (math.cos(angle) * y - math.sin(angle) * x) / period
     ink = (PATTERNS[name](u, v) > 0).astype(np.float32)
     ink = ink.reshape(SIZE, _OVERSAMPLING, SIZE, _OVERSAMPLING).mean(axis=(1, 3))[:, :, None]
     picture = colours[0] + ink * (colours[1] - colours[0])

@@ -30,16 +30,20 @@ class Network(Layer):
         self.class_names: list[str] | None = None
         self._pool = WorkspacePool()
         self._recipes: dict[object, Recipe] = {}
-        self._connect(_listed(inputs), _listed(outputs))
+        self._connect(self._listed("inputs", inputs), self._listed("outputs", outputs))
         if not trainable:
             self.trainable = False
 
+    def _listed(self, argument: str, given: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Return one or more tensors as a list; raises TypeError for what is none."""
+        nodes: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
+        for node in nodes:
+            if not isinstance(node, Node):
+                raise TypeError(f"{self.name}: {argument} must be outputs of layers or of Input, got {node!r}")
+        return nodes
+
     def _connect(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Take over a graph; raises ValueError for a graph that is none, TypeError for what is no tensor."""
-        for argument, nodes in (("inputs", inputs), ("outputs", outputs)):
-            for node in nodes:
-                if not isinstance(node, Node):
-                    raise TypeError(f"{self.name}: {argument} must be outputs of layers or of Input, got {node!r}")
+        """Take over a graph; raises ValueError for a graph that is none."""
         if len(inputs) != 1:
             raise ValueError(f"{self.name}: inputs must be one tensor, got {len(inputs)}")
         if not outputs:
@@ -249,10 +253,6 @@ def _calls(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, int], list[tu
     for entry in config["layers"]:
         for number, call in enumerate(entry["calls"]):
             yield (entry["name"], number), [(name, index) for name, index in call["inputs"]], call["inference"]
-
-
-def _listed(nodes: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    return [nodes] if isinstance(nodes, Node) else list(nodes)
 
 
 def _cut(source: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:

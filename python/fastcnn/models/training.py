@@ -17,12 +17,12 @@ from fastcnn.callbacks import Callback, CallbackList, History
 from fastcnn.errors import NonFiniteError
 from fastcnn.fuse import lower
 from fastcnn.graph import Node, Shape
-from fastcnn.layers.base import Array, Layer
+from fastcnn.layers.base import Array
 from fastcnn.layers.pointwise import Softmax
 from fastcnn.losses import Loss
-from fastcnn.metrics import Metric
 from fastcnn.models import batches
 from fastcnn.models.batches import BATCH_SIZE, Batch, Source, open_source
+from fastcnn.models.compiled import Compiled, Logs, Means
 from fastcnn.models.network import Network, Tensor
 from fastcnn.models.state import TrainingState
 from fastcnn.models.workspace import Workspace
@@ -30,54 +30,11 @@ from fastcnn.optimizers import Optimizer
 from fastcnn.program import Recipe
 from fastcnn.random import get_seed
 
-Logs = dict[str, float]
 Callbacks = Callback | Sequence[Callback] | None
 Verbose = str | int  # "auto", 0, 1, 2
 
 # compile()'s arguments that change nothing here, with the value that needs no warning
 _WITHOUT_EFFECT = {"run_eagerly": False, "steps_per_execution": 1, "jit_compile": "auto", "auto_scale_loss": True}
-
-
-class Compiled:
-    """What `compile` fixed: optimizer, loss, metrics and which layers are trained; later the programs and arrays."""
-
-    def __init__(self, optimizer: Optimizer, loss: Loss, given_metrics: Sequence[Any]) -> None:
-        self.optimizer = optimizer
-        self.loss = loss
-        self.given_metrics = list(given_metrics)
-        self.metrics: list[Metric] = [metrics.get(metric, loss) for metric in given_metrics]
-        names = [metric.name for metric in self.metrics]
-        if len(set(names)) < len(names) or "loss" in names:
-            raise ValueError(f"compile: metrics must have different names other than 'loss', got {names}")
-        self.trained: frozenset[Layer] = frozenset()
-        self.recipe: Recipe | None = None
-        self.state: TrainingState | None = None
-
-    def note_trained(self, model: Network) -> None:
-        """Fix the trained layers as they are now."""
-        self.trained = frozenset(layer for layer in model.flat_layers() if layer.trainable)
-        self.recipe = self.state = None
-
-
-class _Means:
-    """Running means of loss and metrics over batches."""
-
-    def __init__(self, compiled: Compiled) -> None:
-        self._metrics = compiled.metrics
-        self._loss, self._count = 0.0, 0
-        for metric in self._metrics:
-            metric.reset_state()
-
-    def update(self, loss: float, batch: Batch, p: Array) -> None:
-        self._loss += loss * batch.size
-        self._count += batch.size
-        for metric in self._metrics:
-            assert batch.y is not None
-            metric.update_state(batch.y, p)
-
-    def result(self) -> Logs:
-        means = {"loss": self._loss / self._count if self._count else 0.0}
-        return means | {metric.name: float(metric.result()) for metric in self._metrics}
 
 
 class Trainer(Network):
@@ -246,7 +203,7 @@ class Trainer(Network):
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
-    def _compute(self, where: str, workspace: Workspace, batch: Batch, train: bool, means: _Means) -> None:
+    def _compute(self, where: str, workspace: Workspace, batch: Batch, train: bool, means: Means) -> None:
         """Add a batch to the means, in training update the weights too; raises NonFiniteError before the update."""
         compiled = self._require_compiled(where)
         t = batches.targets(where, compiled.loss, batch, self._classes)
@@ -287,7 +244,7 @@ class Trainer(Network):
         labels = None if y is None else np.asarray(y)
         batch = Batch(samples, slice(None), len(samples), labels, weights)
         batch = self._with_class_weight(where, batch, class_weight)
-        means = _Means(compiled)
+        means = Means(compiled)
         with self._lease() as workspace:
             self._compute(where, workspace, batch, train, means)
         return means.result()
@@ -394,15 +351,7 @@ class Trainer(Network):
             )
             if class_weight is not None and sample_weight is not None:
                 raise ValueError("fit: class_weight and sample_weight exclude each other")
-            hooks = CallbackList(
-                callbacks,
-                add_history=True,
-                add_progress=verbose != 0,
-                model=self,  # type: ignore[arg-type]
-                verbose=verbose,
-                epochs=epochs,
-                steps=source.steps,
-            )
+            hooks = self._hooks(callbacks, verbose, source, history=True, epochs=epochs)
             self._fit(source, validation, hooks, range(initial_epoch, epochs), class_weight, validation_freq)
             assert hooks.history is not None
             return hooks.history
@@ -423,7 +372,7 @@ class Trainer(Network):
             hooks.on_train_begin()
             for epoch in epochs:
                 hooks.on_epoch_begin(epoch)
-                means = _Means(compiled)
+                means = Means(compiled)
                 logs = {}
                 for step, batch in enumerate(source.epoch(epoch)):
                     hooks.on_train_batch_begin(step)
@@ -495,12 +444,12 @@ class Trainer(Network):
         source = open_source("evaluate", shape, x, y, sample_weight, batch_size=batch_size, steps=steps)
         self._evaluation(compiled.loss)
         self._check_labels("evaluate: y", x, y, compiled.loss)
-        hooks = self._hooks(callbacks, verbose, source)
+        hooks = self._hooks(callbacks, _quiet(verbose), source)
         with self._lease() as workspace:
             return _returned(self._evaluate("evaluate", workspace, source, hooks), return_dict)
 
     def _evaluate(self, where: str, workspace: Workspace, source: Source, hooks: CallbackList) -> Logs:
-        means = _Means(self._require_compiled(where))
+        means = Means(self._require_compiled(where))
         logs: Logs = {}
         hooks.on_test_begin()
         for step, batch in enumerate(source.epoch(0)):
@@ -530,11 +479,11 @@ class Trainer(Network):
         if batches.is_array_like(x):
             batches.check_count("predict", "batch_size", batch_size)
             samples = batches.checked_x("predict", x, shape)
-            silent = callbacks is None and steps is None and verbose in ("auto", 0)
+            silent = callbacks is None and steps is None and _quiet(verbose) == 0
             if silent and len(samples) <= (batch_size or BATCH_SIZE):
                 return self.predict_on_batch(samples)
         source = open_source("predict", shape, x, batch_size=batch_size, steps=steps)
-        hooks = self._hooks(callbacks, verbose, source)
+        hooks = self._hooks(callbacks, _quiet(verbose), source)
         parts: list[list[Array]] = []
         with self._lease() as workspace:
             hooks.on_predict_begin()
@@ -546,15 +495,23 @@ class Trainer(Network):
         outputs = [np.concatenate(rows) for rows in zip(*parts, strict=True)]
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _hooks(self, callbacks: Callbacks, verbose: Verbose, source: Source) -> CallbackList:
-        shown = verbose not in ("auto", 0)
+    def _hooks(
+        self, callbacks: Callbacks, verbose: Verbose, source: Source, history: bool = False, **params: Any
+    ) -> CallbackList:
         return CallbackList(
             callbacks,
-            add_progress=shown,
-            model=self,  # type: ignore[arg-type]
-            verbose=verbose if shown else 0,
+            add_history=history,
+            add_progress=verbose != 0,
+            model=self,  # type: ignore[arg-type]  # every Trainer that is made is a Model
+            verbose=verbose,
             steps=source.steps,
+            **params,
         )
+
+
+def _quiet(verbose: Verbose) -> Verbose:
+    """Return what "auto" means where nothing is printed unasked."""
+    return 0 if verbose == "auto" else verbose
 
 
 def _returned(logs: Logs, return_dict: bool) -> Any:
