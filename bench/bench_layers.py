@@ -1,7 +1,7 @@
 """Time of every distinct convolution and dense layer inside whole networks, as a share of the machine's measured peak.
 
-The layers come from the model's own inference program, in which they run one after the other with cold weights, as they do
-for a user. Winograd layers show two shares: of the direct convolution's arithmetic, and of what is really multiplied.
+The layers come from the model's own inference program, in which they run one after the other with cold weights, as they
+do for a user. Winograd layers show two shares: of the arithmetic of direct convolution, and of what is multiplied.
 
     python bench/bench_layers.py --model resnet50 vgg16 --batch 1 --threads 2
 """

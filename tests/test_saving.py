@@ -252,7 +252,7 @@ def test_optimizer_slots_of_another_type(path: Path) -> None:
 
     saving.save(trained(), path)
     rewrite(path, change)
-    with pytest.raises(ModelFileError, match="momentum/fc/bias.* is int8"):
+    with pytest.raises(ModelFileError, match=r"momentum/fc/bias.* is int8"):
         saving.load_model(path)
 
 

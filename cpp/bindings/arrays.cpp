@@ -30,7 +30,8 @@ int64_t Check::product(std::initializer_list<int64_t> factors) const {
 
 void Check::rank(const char* name, const Array& array, int64_t rank, const char* letters) const {
   if (array.ndim() != rank)
-    fail(std::string(name) + " must have rank " + std::to_string(rank) + " " + letters + " but is " + text(dims_of(array)));
+    fail(std::string(name) + " must have rank " + std::to_string(rank) + " " + letters + " but is " +
+         text(dims_of(array)));
 }
 
 void Check::layout(const char* name, const Array& array, const py::dtype& dtype, const Dims& dims) const {
@@ -46,7 +47,8 @@ void Check::layout(const char* name, const Array& array, const py::dtype& dtype,
     fail(std::string(name) + " must be aligned to its item size");
 }
 
-void Check::apart(const char* out_name, const Array& out, const char* in_name, const Array& in, bool same_allowed) const {
+void Check::apart(const char* out_name, const Array& out, const char* in_name, const Array& in,
+                  bool same_allowed) const {
   const auto* a = static_cast<const char*>(out.data());
   const auto* b = static_cast<const char*>(in.data());
   if (a + out.nbytes() <= b || b + in.nbytes() <= a || out.nbytes() == 0 || in.nbytes() == 0) return;

@@ -48,7 +48,8 @@ class Check {
     return array ? out<T>(name, *array, dims) : nullptr;
   }
   // An output may not share memory with an input, unless it is the very same array and the operation allows that.
-  void apart(const char* out_name, const Array& out, const char* in_name, const Array& in, bool same_allowed = false) const;
+  void apart(const char* out_name, const Array& out, const char* in_name, const Array& in,
+             bool same_allowed = false) const;
 
   void rank(const char* name, const Array& array, int64_t rank, const char* letters) const;
   void require(bool condition, const std::string& sentence) const {

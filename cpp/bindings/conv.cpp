@@ -31,8 +31,8 @@ int64_t output_length(const Check& check, const char* axis, int64_t size, int64_
   within("padding", pad.first, 0);
   within("padding", pad.second, 0);
   const int64_t reach = (window - 1) * dilation + 1, padded = size + pad.first + pad.second;
-  check.require(padded >= reach, "the window covers " + std::to_string(reach) + where + " but the padded input has only " +
-                                     std::to_string(padded));
+  check.require(padded >= reach, "the window covers " + std::to_string(reach) + where +
+                                     " but the padded input has only " + std::to_string(padded));
   return (padded - reach) / stride + 1;
 }
 
@@ -62,8 +62,9 @@ Conv2DShape with_batch(Conv2DShape shape, int64_t N) {
 class PackedConv2D {
  public:
   PackedConv2D(Array w, Pair input_size, Pair strides, Padding padding, Pair dilation, bool backward_data,
-               const std::optional<std::string>& algorithm, OptionalArray bias, const std::optional<BatchNorm>& batch_norm,
-               const std::vector<Array>& versions, std::shared_ptr<PackedStorage> storage)
+               const std::optional<std::string>& algorithm, OptionalArray bias,
+               const std::optional<BatchNorm>& batch_norm, const std::vector<Array>& versions,
+               std::shared_ptr<PackedStorage> storage)
       : kernels(&fastcnn::kernels()), backward_data(backward_data) {
     const Check check("PackedConv2D");
     check.rank("w", w, 4, "[R,S,C,K]");
@@ -188,8 +189,13 @@ void conv2d_forward(PyProgram& p, Array x, SharedPacked w, Array y, OptionalArra
     p.keep(mean, scale, shift);
   }
   const int64_t blocks = p.kernels->conv2d_statistics_blocks(s, w->choice);
-  Epilogue after{nullptr, check.in("residual", residual, out), relu, check.out("statistics", statistics, {blocks, 2, s.K}),
-                 check.out<int64_t>("counts", counts, {blocks}), check.out<uint8_t>("argmax", argmax, out), pool};
+  Epilogue after{nullptr,
+                 check.in("residual", residual, out),
+                 relu,
+                 check.out("statistics", statistics, {blocks, 2, s.K}),
+                 check.out<int64_t>("counts", counts, {blocks}),
+                 check.out<uint8_t>("argmax", argmax, out),
+                 pool};
   // What is written lies apart from all that is read or written, except that y may be the residual.
   std::vector<std::pair<const char*, Array>> others{{"x", x}};
   if (prologue) {
@@ -247,7 +253,8 @@ void conv2d_backward_weights(PyProgram& p, Array x, Array dy, Array dw, Pair str
   const Check check("conv2d_backward_weights");
   check.rank("x", x, 4, "[N,H,W,C]");
   check.rank("dw", dw, 4, "[R,S,C,K]");
-  const Conv2DShape s = make_shape(check, x.shape(0), {x.shape(1), x.shape(2)}, dims_of(dw), strides, padding, dilation);
+  const Conv2DShape s =
+      make_shape(check, x.shape(0), {x.shape(1), x.shape(2)}, dims_of(dw), strides, padding, dilation);
   const float* px = check.in("x", x, {s.N, s.H, s.W, s.C});
   const float* pdy = check.in("dy", dy, {s.N, s.P, s.Q, s.K});
   float* pdw = check.out("dw", dw, {s.R, s.S, s.C, s.K});
@@ -304,7 +311,8 @@ void bind_conv(py::module_& m, ProgramClass& program) {
           },
           py::arg("batch"));
   m.def("conv2d_algorithms", &conv2d_algorithms, py::arg("input_size"), py::arg("w_shape"), py::kw_only(),
-        py::arg("strides") = one, py::arg("padding") = none, py::arg("dilation") = one, py::arg("backward_data") = false);
+        py::arg("strides") = one, py::arg("padding") = none, py::arg("dilation") = one,
+        py::arg("backward_data") = false);
   m.def("set_winograd", [](bool enabled) { winograd_enabled = enabled; }, py::arg("enabled"));
   m.def("winograd", [] { return winograd_enabled.load(); });
 

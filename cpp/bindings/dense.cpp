@@ -3,7 +3,8 @@
 namespace fastcnn::bindings {
 namespace {
 
-DenseShape make_shape(const Check& check, const char* rows_name, const Array& rows, const char* w_name, const Array& w) {
+DenseShape make_shape(const Check& check, const char* rows_name, const Array& rows, const char* w_name,
+                      const Array& w) {
   check.rank(rows_name, rows, 2, "[N,channels]");
   check.rank(w_name, w, 2, "[C,K]");
   const DenseShape s{rows.shape(0), w.shape(0), w.shape(1)};
@@ -81,7 +82,9 @@ void bias_backward(PyProgram& p, Array dy, Array db, bool accumulate) {
   p.keep(dy, db);
   p.append(
       "bias_backward",
-      [k = p.kernels, s, pdy, accumulate, pdb](const Scratch& scratch) { k->bias_backward(s, pdy, accumulate, pdb, scratch); },
+      [k = p.kernels, s, pdy, accumulate, pdb](const Scratch& scratch) {
+        k->bias_backward(s, pdy, accumulate, pdb, scratch);
+      },
       p.kernels->bias_backward_scratch(s));
 }
 

@@ -10,7 +10,8 @@ void relu_forward(PyProgram& p, Array x, Array y) {
   float* py_ = check.out("y", y, dims);
   check.apart("y", y, "x", x, true);
   p.keep(x, y);
-  p.append("relu_forward", [k = p.kernels, size = total(dims), px, py_](const Scratch&) { k->relu_forward(size, px, py_); });
+  p.append("relu_forward",
+           [k = p.kernels, size = total(dims), px, py_](const Scratch&) { k->relu_forward(size, px, py_); });
 }
 
 void relu_backward(PyProgram& p, Array y, Array dy, Array dx, bool accumulate) {
@@ -36,18 +37,22 @@ void add_forward(PyProgram& p, Array a, Array b, Array y, bool relu) {
   check.apart("y", y, "a", a, true);
   check.apart("y", y, "b", b, true);
   p.keep(a, b, y);
-  p.append("add_forward",
-           [k = p.kernels, size = total(dims), pa, pb, relu, py_](const Scratch&) { k->add_forward(size, pa, pb, relu, py_); });
+  p.append("add_forward", [k = p.kernels, size = total(dims), pa, pb, relu, py_](const Scratch&) {
+    k->add_forward(size, pa, pb, relu, py_);
+  });
 }
 
 void copy(PyProgram& p, Array x, Array y, bool accumulate) {
   const Check check("copy");
   const float* px = check.in("x", x, dims_of(x));
   float* py_ = check.out("y", y, dims_of(y));
-  check.require(x.size() == y.size(), "y must have as many elements as x " + text(dims_of(x)) + " but is " + text(dims_of(y)));
+  check.require(x.size() == y.size(),
+                "y must have as many elements as x " + text(dims_of(x)) + " but is " + text(dims_of(y)));
   check.apart("y", y, "x", x);
   p.keep(x, y);
-  p.append("copy", [k = p.kernels, size = x.size(), px, accumulate, py_](const Scratch&) { k->copy(size, px, accumulate, py_); });
+  p.append("copy", [k = p.kernels, size = x.size(), px, accumulate, py_](const Scratch&) {
+    k->copy(size, px, accumulate, py_);
+  });
 }
 
 void scale(PyProgram& p, Array x, Array y, float factor, float offset) {

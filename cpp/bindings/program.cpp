@@ -47,7 +47,8 @@ std::vector<Copy> make_copies(const char* what, Pairs& pairs) {
 py::array_t<uint8_t> bytes_of(const std::shared_ptr<Arena>& arena) {
   const py::capsule owner(new std::shared_ptr<Arena>(arena),
                           [](void* p) { delete static_cast<std::shared_ptr<Arena>*>(p); });
-  return py::array_t<uint8_t>(static_cast<py::ssize_t>(arena->size()), reinterpret_cast<uint8_t*>(arena->data()), owner);
+  return py::array_t<uint8_t>(static_cast<py::ssize_t>(arena->size()), reinterpret_cast<uint8_t*>(arena->data()),
+                              owner);
 }
 
 }  // namespace
@@ -66,21 +67,22 @@ void bind_program(py::module_& m, ProgramClass& program) {
       .def_property_readonly("steps",
                              [](const PyProgram& self) {
                                std::vector<std::string> names;
-                               for (int64_t i = 0; i < self.program.size(); ++i) names.push_back(self.program.step(i).name);
+                               for (int64_t i = 0; i < self.program.size(); ++i)
+                                 names.push_back(self.program.step(i).name);
                                return names;
                              })
       .def(
           "run",
-          [](PyProgram& self, int64_t first, std::optional<int64_t> last, bool interruptible, Pairs feed,
-             Pairs fetch) {
+          [](PyProgram& self, int64_t first, std::optional<int64_t> last, bool interruptible, Pairs feed, Pairs fetch) {
             const int64_t end = last.value_or(self.program.size());
             check_range(self, first, end);
             const std::vector<Copy> feeds = make_copies("feed", feed), fetches = make_copies("fetch", fetch);
             self.run(first, end, interruptible, feeds, fetches);
           },
-          py::arg("first") = 0, py::arg("last") = py::none(), py::kw_only(),
-          py::arg("interruptible") = true, py::arg("feed") = Pairs{}, py::arg("fetch") = Pairs{},
-          "Copies each (source, destination) of feed, runs steps first..last-1, copies those of fetch, all without the GIL; "
+          py::arg("first") = 0, py::arg("last") = py::none(), py::kw_only(), py::arg("interruptible") = true,
+          py::arg("feed") = Pairs{}, py::arg("fetch") = Pairs{},
+          "Copies each (source, destination) of feed, runs steps first..last-1, copies those of fetch, all without the "
+          "GIL; "
           "Ctrl-C between steps raises KeyboardInterrupt, unless interruptible is False.")
       .def(
           "profile",

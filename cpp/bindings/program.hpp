@@ -50,8 +50,8 @@ class PyProgram {
 
 using ProgramClass = py::class_<PyProgram>;
 
-// One operation under one name: Program.<name>(...) appends a step, _core.<name>(...) appends it to a program of its own
-// and runs that. Both go through the same checks.
+// One operation under one name: Program.<name>(...) appends a step, _core.<name>(...) appends it to a program of its
+// own and runs that. Both go through the same checks.
 template <class... A, class... Extra>
 void bind_op(py::module_& m, ProgramClass& program, const char* name, void (*append)(PyProgram&, A...),
              const Extra&... extra) {

@@ -1,7 +1,6 @@
 #include "bindings/program.hpp"
 #include "core/threads.hpp"
 
-
 namespace fastcnn::bindings {
 
 void bind_runtime(py::module_& m) {

@@ -6,8 +6,8 @@
 
 namespace fastcnn {
 
-#define FASTCNN_DECLARE(name) \
-  namespace name {            \
+#define FASTCNN_DECLARE(name)    \
+  namespace name {               \
   extern const Kernels& table(); \
   }
 #ifdef FASTCNN_HAS_BASE

@@ -93,7 +93,8 @@ struct Kernels {
   Conv2DAlgorithm (*conv2d_backward_data_choose)(const Conv2DShape&);
   bool (*conv2d_backward_data_can)(const Conv2DShape&, Conv2DAlgorithm);
   int64_t (*conv2d_backward_data_packed_size)(const Conv2DShape&, Conv2DAlgorithm);
-  void (*conv2d_backward_data_pack)(const Conv2DShape&, Conv2DAlgorithm, const float* w, const float* scale, float* packed);
+  void (*conv2d_backward_data_pack)(const Conv2DShape&, Conv2DAlgorithm, const float* w, const float* scale,
+                                    float* packed);
   ScratchSize (*conv2d_backward_data_scratch)(const Conv2DShape&, Conv2DAlgorithm);
   void (*conv2d_backward_data)(const Conv2DShape&, Conv2DAlgorithm, const float* dy, const float* packed,
                                bool accumulate, float* dx, const Scratch&);
@@ -131,7 +132,8 @@ struct Kernels {
   int64_t (*batchnorm_blocks)(const RowsShape&);  // blocks of the two-pass statistics when no convolution made them
   // block means and squared deviations: statistics[blocks][2][C], counts[blocks]
   void (*batchnorm_statistics)(const RowsShape&, const float* x, float* statistics, int64_t* counts);
-  // merges the blocks in order in double: mean[C], inv_std[C]; moving (null: kept) = momentum*moving + (1-momentum)*batch
+  // merges the blocks in order in double: mean[C], inv_std[C]; moving (null: kept) = momentum*moving +
+  // (1-momentum)*batch
   void (*batchnorm_merge)(const RowsShape&, int64_t blocks, const float* statistics, const int64_t* counts,
                           double epsilon, double momentum, float* mean, float* inv_std, float* moving_mean,
                           float* moving_variance);
@@ -154,21 +156,25 @@ struct Kernels {
   void (*relu_backward)(int64_t size, const float* y, const float* dy, bool accumulate, float* dx);  // dx may be dy
   void (*add_forward)(int64_t size, const float* a, const float* b, bool relu, float* y);  // y may be a or b
   void (*copy)(int64_t size, const float* x, bool accumulate, float* y);              // y (+)= x
-  void (*scale)(int64_t size, const float* x, float factor, float offset, float* y);  // y = x*factor + offset; y may be x
+  void (*scale)(int64_t size, const float* x, float factor, float offset,
+                float* y);  // y = x*factor + offset; y may be x
   void (*fill)(int64_t size, float value, float* y);
 
   // -- softmax over the last axis -------------------------------------------------------------------------------------
   void (*softmax_forward)(const RowsShape&, const float* x, float* y);                               // y may be x
   void (*softmax_backward)(const RowsShape&, const float* y, const float* dy, bool accumulate, float* dx);
-  // p = softmax(x) (may be x); loss[row] = -sum t*log(clip(p, floor, 1-floor)); dx (null: inference) = (p*sum t - t) * weight[row]
+  // p = softmax(x) (may be x); loss[row] = -sum t*log(clip(p, floor, 1-floor)); dx (null: inference) = (p*sum t - t) *
+  // weight[row]
   void (*softmax_cross_entropy)(const RowsShape&, const float* x, const float* t, const float* weight, float floor,
                                 float* p, float* loss, float* dx);
 
   // -- optim over one flat range --------------------------------------------------------------------------------------
-  void (*sgd_step)(int64_t size, const float* grads, const SGDSettings&, float* m, float* values);  // m null: no momentum
+  void (*sgd_step)(int64_t size, const float* grads, const SGDSettings&, float* m,
+                   float* values);  // m null: no momentum
   void (*adam_step)(int64_t size, const float* grads, const AdamSettings&, float* m, float* v, float* values);
 
-  // -- roof: the flops of `tasks` loops of multiply-adds on registers, for measuring the machine ------------------------
+  // -- roof: the flops of `tasks` loops of multiply-adds on registers, for measuring the machine
+  // ------------------------
   int64_t (*multiply_add_loop)(int64_t tasks, int64_t iterations);
 };
 

@@ -16,8 +16,8 @@ inline bool in_parallel() { return omp_in_parallel() != 0; }
 
 constexpr int kMostThreads = 128;
 
-// Each worker begins with its own part of the tasks, the same part in every layer, so that it finds in its cache what it
-// wrote there; then it helps the others.
+// Each worker begins with its own part of the tasks, the same part in every layer, so that it finds in its cache what
+// it wrote there; then it helps the others.
 inline void run_team(int threads, int64_t count, void (*body)(void*, int64_t, int), void* context) {
   if (!team_started.exchange(true)) pthread_atfork(nullptr, nullptr, [] { run_serial = true; });
   struct alignas(64) Part {
@@ -35,7 +35,8 @@ inline void run_team(int threads, int64_t count, void (*body)(void*, int64_t, in
     const int worker = omp_get_thread_num();
     for (int i = 0; i < threads; ++i) {
       Part& part = parts[(worker + i) % threads];
-      for (int64_t task; (task = part.next.fetch_add(1, std::memory_order_relaxed)) < part.end;) body(context, task, worker);
+      for (int64_t task; (task = part.next.fetch_add(1, std::memory_order_relaxed)) < part.end;)
+        body(context, task, worker);
     }
   }
 }

@@ -31,8 +31,8 @@ void Program::append(Step step) {
 
 bool Program::run(int64_t first, int64_t last, const std::function<bool()>& interrupted, double* seconds) {
   using Clock = std::chrono::steady_clock;
-  // Asking takes the interpreter lock, which a busy Python thread gives away only every 5 ms: the longer the last question
-  // took, the longer until the next, so that waiting stays below 2 % of the time.
+  // Asking takes the interpreter lock, which a busy Python thread gives away only every 5 ms: the longer the last
+  // question took, the longer until the next, so that waiting stays below 2 % of the time.
   constexpr auto kAskEvery = std::chrono::milliseconds(100);
   constexpr int kPatience = 50;
   const FloatEnvironment environment;

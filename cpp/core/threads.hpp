@@ -4,8 +4,9 @@
 
 namespace fastcnn {
 
-// Runs body(context, task, worker) for task = 0..count-1, each once, in any order, on up to num_threads() workers numbered
-// from 0. `work` is the whole cost in multiply-adds: small or nested calls run serially on the caller. body must not throw.
+// Runs body(context, task, worker) for task = 0..count-1, each once, in any order, on up to num_threads() workers
+// numbered from 0. `work` is the whole cost in multiply-adds: small or nested calls run serially on the caller. body
+// must not throw.
 void parallel_tasks(int64_t count, int64_t work, void (*body)(void* context, int64_t task, int worker), void* context);
 
 int num_threads();

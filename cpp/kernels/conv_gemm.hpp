@@ -1,9 +1,9 @@
 // Convolution as a sum over window taps of GEMMs, without im2col: y[m][k] = sum over taps of x[row(m, tap)] * w[tap].
 //
 // Rows m are output pixels; a tap's row is a pixel of x, or zeros where the window lies in the padding. 1x1 is one tap.
-// The same loops run backward-data: dx is split into stride_h * stride_w phases, and each phase is such a sum over dy with
-// the taps r that satisfy (h + pad - r*dilation) % stride == 0. Weights are packed [panel][tap][C][NR]. With few channels
-// (the stem), or when x is normalised while loading, a block's rows are first gathered into scratch.
+// The same loops run backward-data: dx is split into stride_h * stride_w phases, and each phase is such a sum over dy
+// with the taps r that satisfy (h + pad - r*dilation) % stride == 0. Weights are packed [panel][tap][C][NR]. With few
+// channels (the stem), or when x is normalised while loading, a block's rows are first gathered into scratch.
 #pragma once
 #include "kernels/gemm.hpp"
 
@@ -16,18 +16,18 @@ struct Axis {
 };
 
 struct Problem {
-  int64_t N, IH, IW, C, K;      // input, output channels
-  int64_t OH, OW;               // grid of outputs computed
+  int64_t N, IH, IW, C, K;  // input, output channels
+  int64_t OH, OW;  // grid of outputs computed
   int64_t in_step_h, in_step_w;
   Axis rows, columns;
-  int64_t window_columns, window;              // S and R*S of the packed weights
+  int64_t window_columns, window;  // S and R*S of the packed weights
   int64_t out_H, out_W, out_h, out_w, out_step_h, out_step_w;  // where the grid lies in y
 };
 
-constexpr int64_t kGatherBelow = 16;    // channels; below, a tap is too short for the inner loop
-constexpr int64_t kBlockRows = 144;     // rows whose A stays in the L2 cache over all panels
+constexpr int64_t kGatherBelow = 16;  // channels; below, a tap is too short for the inner loop
+constexpr int64_t kBlockRows = 144;  // rows whose A stays in the L2 cache over all panels
 constexpr int64_t kBlockFloats = 96 * 1024;
-constexpr int64_t kTasks = 16;          // at least so many, so that no core idles at the end
+constexpr int64_t kTasks = 16;  // at least so many, so that no core idles at the end
 
 FASTCNN_INLINE int64_t panels(int64_t K) { return ceil_div(K, kNR); }
 FASTCNN_INLINE int64_t tap_count(const Problem& p) { return p.rows.count * p.columns.count; }
@@ -168,8 +168,8 @@ FASTCNN_INLINE void gather(const Problem& p, const float* x, int64_t first, int6
     }
 }
 
-// mean and sum of squared deviations of `rows` rows of one panel, in two passes while they are in cache; the second also
-// sums the plain deviations, which corrects the rounded mean of the first
+// mean and sum of squared deviations of `rows` rows of one panel, in two passes while they are in cache; the second
+// also sums the plain deviations, which corrects the rounded mean of the first
 FASTCNN_INLINE void block_statistics(const float* y, int64_t rows, int64_t row_stride, int64_t width, float* mean,
                                      float* squares) {
   for (int64_t c = 0; c < width; c += kLanes) {
@@ -240,7 +240,7 @@ FASTCNN_INLINE void finish(Tile<MR>& tile, const Epilogue& epilogue, int64_t col
       store(y + offsets[i] + kLanes, tile.c[i][1]);
     }
   } else {
-    FASTCNN_UNROLL for (int i = 0; i < MR; ++i)
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
       FASTCNN_UNROLL for (int half = 0; half < 2; ++half) {
         const int64_t n = smaller(kLanes, width - half * kLanes);
         if (n > 0) {
@@ -250,13 +250,13 @@ FASTCNN_INLINE void finish(Tile<MR>& tile, const Epilogue& epilogue, int64_t col
           store_upto(y + offsets[i] + half * kLanes, v, n);
         }
       }
+    }
   }
 }
 
 // One block of output pixels times one group of panels.
-static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, const float* x,
-                                               const float* packed, const Epilogue& epilogue, float* y, int64_t block,
-                                               int64_t group, char* memory) {
+static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, const float* x, const float* packed,
+                     const Epilogue& epilogue, float* y, int64_t block, int64_t group, char* memory) {
   const int64_t taps = tap_count(p);
   const Layout l = layout(p, prologue, epilogue.pool);
   int64_t first, rows;
@@ -305,7 +305,9 @@ static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, 
         } else {
           Pixel at = pixel(p, first + m);
           for (int i = 0; i < MR; ++i, advance(p, at))
-            offsets[i] = ((at.n * p.out_H + p.out_h + at.oh * p.out_step_h) * p.out_W + p.out_w + at.ow * p.out_step_w) * p.K + column;
+            offsets[i] =
+                ((at.n * p.out_H + p.out_h + at.oh * p.out_step_h) * p.out_W + p.out_w + at.ow * p.out_step_w) * p.K +
+                column;
         }
         // The product takes long enough to fetch what the epilogue will touch.
         FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
@@ -322,9 +324,10 @@ static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, 
           for (int64_t ra = 0, tap = 0; ra < p.rows.count; ++ra)
             for (int64_t cb = 0; cb < p.columns.count; ++cb, ++tap) {
               RowsA<MR> a;
-              FASTCNN_UNROLL for (int i = 0; i < MR; ++i)
-                a.row[i] = gathering ? gathered + ((m + i) * taps + tap) * p.C : table[tap * rows + m + i];
-              const int64_t index = (p.rows.first + ra * p.rows.step) * p.window_columns + p.columns.first + cb * p.columns.step;
+              FASTCNN_UNROLL for (int i = 0; i < MR; ++i) a.row[i] =
+                  gathering ? gathered + ((m + i) * taps + tap) * p.C : table[tap * rows + m + i];
+              const int64_t index =
+                  (p.rows.first + ra * p.rows.step) * p.window_columns + p.columns.first + cb * p.columns.step;
               tile.multiply(a, b + index * p.C * kNR, kNR, p.C);
             }
         }
@@ -349,8 +352,8 @@ static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, 
   if (epilogue.counts && group == 0) epilogue.counts[block] = rows;
 }
 
-static void run(const Problem& p, const Prologue& prologue, const float* x, const float* packed, const Epilogue& epilogue,
-                float* y, const Scratch& scratch) {
+static void run(const Problem& p, const Prologue& prologue, const float* x, const float* packed,
+                const Epilogue& epilogue, float* y, const Scratch& scratch) {
   const Grid g = grid(p, epilogue.pool);
   const int64_t work = p.N * p.OH * p.OW * p.K * p.C * tap_count(p);
   // Panels vary fastest: neighbouring tasks read the same block of x.
@@ -378,15 +381,31 @@ static void pack_turned(int64_t window, int64_t C, int64_t K, const float* w, co
     const float* from = w + (tap * C + j * kNR) * K;
     float* to = packed + task * K * kNR;
     for (int64_t k = 0; k < K; ++k, to += kNR)
-      for (int64_t i = 0; i < kNR; ++i) to[i] = i < width ? (scale ? from[i * K + k] * scale[k] : from[i * K + k]) : 0.0f;
+      for (int64_t i = 0; i < kNR; ++i)
+        to[i] = i < width ? (scale ? from[i * K + k] * scale[k] : from[i * K + k]) : 0.0f;
   });
 }
 
 FASTCNN_INLINE Problem forward_problem(const Conv2DShape& s) {
-  return {s.N, s.H, s.W, s.C, s.K, s.P, s.Q, s.stride_h, s.stride_w,
+  return {s.N,
+          s.H,
+          s.W,
+          s.C,
+          s.K,
+          s.P,
+          s.Q,
+          s.stride_h,
+          s.stride_w,
           {s.R, 0, 1, -s.pad_top, s.dilation_h},
           {s.S, 0, 1, -s.pad_left, s.dilation_w},
-          s.S, s.R * s.S, s.P, s.Q, 0, 0, 1, 1};
+          s.S,
+          s.R * s.S,
+          s.P,
+          s.Q,
+          0,
+          0,
+          1,
+          1};
 }
 
 // The taps that reach input positions congruent to `phase` modulo stride.
@@ -408,10 +427,25 @@ FASTCNN_INLINE Axis phase_axis(int64_t phase, int64_t R, int64_t stride, int64_t
 }
 
 FASTCNN_INLINE Problem phase_problem(const Conv2DShape& s, int64_t ph, int64_t pw) {
-  return {s.N, s.P, s.Q, s.K, s.C, ceil_div(s.H - ph, s.stride_h), ceil_div(s.W - pw, s.stride_w), 1, 1,
+  return {s.N,
+          s.P,
+          s.Q,
+          s.K,
+          s.C,
+          ceil_div(s.H - ph, s.stride_h),
+          ceil_div(s.W - pw, s.stride_w),
+          1,
+          1,
           phase_axis(ph, s.R, s.stride_h, s.dilation_h, s.pad_top),
           phase_axis(pw, s.S, s.stride_w, s.dilation_w, s.pad_left),
-          s.S, s.R * s.S, s.H, s.W, ph, pw, s.stride_h, s.stride_w};
+          s.S,
+          s.R * s.S,
+          s.H,
+          s.W,
+          ph,
+          pw,
+          s.stride_h,
+          s.stride_w};
 }
 
 template <class F>

@@ -1,15 +1,15 @@
 // Gradient of the weights: dw[tap][c][k] (+)= sum over output pixels of x[row(pixel, tap)][c] * dy[pixel][k].
 //
-// A GEMM whose reduction runs over pixels, so both operands are packed per block of pixels: dy once, x once per tap. Where
-// C and K are small the pixels are cut into a fixed number of parts with sums of their own, added in order at the end: the
-// cut depends on the shape only.
+// A GEMM whose reduction runs over pixels, so both operands are packed per block of pixels: dy once, x once per tap.
+// Where C and K are small the pixels are cut into a fixed number of parts with sums of their own, added in order at the
+// end: the cut depends on the shape only.
 #pragma once
 #include "kernels/conv_gemm.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace weights {
 
-constexpr int64_t kPixels = 256;   // pixels a block: a panel of dy fills half the L1 cache
+constexpr int64_t kPixels = 256;  // pixels a block: a panel of dy fills half the L1 cache
 constexpr int64_t kRowBlock = 16 * kMR;
 constexpr int64_t kColumnBlock = 128;
 constexpr int64_t kTasks = 8;
@@ -102,15 +102,17 @@ static void pack_dy(const float* dy, int64_t K, int64_t k0, int64_t columns, int
 
 template <int MR>
 FASTCNN_INLINE void add_tile(Tile<MR>& tile, bool fresh, int64_t rows, int64_t width, int64_t K, float* dw) {
-  FASTCNN_UNROLL for (int i = 0; i < MR; ++i)
+  FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
     FASTCNN_UNROLL for (int half = 0; half < 2; ++half) {
       const int64_t n = smaller(kLanes, width - half * kLanes);
       float* at = dw + i * K + half * kLanes;
       if (i < rows && n > 0) store_upto(at, fresh ? tile.c[i][half] : load_upto(at, n) + tile.c[i][half], n);
     }
+  }
 }
 
-static void run(const Conv2DShape& s, const float* x, const float* dy, bool accumulate, float* dw, const Scratch& scratch) {
+static void run(const Conv2DShape& s, const float* x, const float* dy, bool accumulate, float* dw,
+                const Scratch& scratch) {
   const Grid g = grid(s);
   float* sums = g.parts > 1 ? shared_floats(scratch) : dw;
   const bool fresh_sums = g.parts > 1 || !accumulate;

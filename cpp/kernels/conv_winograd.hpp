@@ -1,8 +1,9 @@
-// 3x3 stride 1 by Winograd's F(4x4, 3x3): Y = A^T [(G g G^T) o (B^T d B)] A, 36 instead of 144 products a tile and channel.
+// 3x3 stride 1 by Winograd's F(4x4, 3x3): Y = A^T [(G g G^T) o (B^T d B)] A, 36 instead of 144 products a tile and
+// channel.
 //
 // Lavin & Gray 2016; points {0, +-1/sqrt2, +-sqrt2, infinity}, whose errors are half those of the usual {0, +-1, +-2}
-// (Barabasz et al. 2018). Tiles of 4x4 outputs are transformed into V[36][C/16][T][16]; for each group of panels 36 small
-// GEMMs give M[36][panel][T][NR], which is turned back at once while it is in cache. Weights U are packed
+// (Barabasz et al. 2018). Tiles of 4x4 outputs are transformed into V[36][C/16][T][16]; for each group of panels 36
+// small GEMMs give M[36][panel][T][NR], which is turned back at once while it is in cache. Weights U are packed
 // [group][36][panel][C][NR], so a group's weights are one stream.
 //
 // Two schedules with equal bits: "outer" gives each worker a chunk of tiles and all groups (U is read once per chunk);
@@ -138,14 +139,14 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
       vf t[kPoints];
       const auto columns = [&](const auto& at_row) FASTCNN_LAMBDA {
         for (int64_t s = 0; s < 6; ++s)
-          input_pass(at_row(s), at_row(6 + s), at_row(12 + s), at_row(18 + s), at_row(24 + s), at_row(30 + s), t + s, 6);
+          input_pass(at_row(s), at_row(6 + s), at_row(12 + s), at_row(18 + s), at_row(24 + s), at_row(30 + s), t + s,
+                     6);
       };
       if (!prologue.mean && c + kLanes <= p.C)
         columns([&](int64_t k) FASTCNN_LAMBDA { return load(rows[k] + c); });
       else
-        columns([&](int64_t k) FASTCNN_LAMBDA {
-          return load_input(rows[k], zeros, c, smaller(kLanes, p.C - c), prologue);
-        });
+        columns([&](int64_t k)
+                    FASTCNN_LAMBDA { return load_input(rows[k], zeros, c, smaller(kLanes, p.C - c), prologue); });
       for (int64_t r = 0; r < 6; ++r) {
         vf u[6];
         const vf* row = t + r * 6;
@@ -269,7 +270,8 @@ static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue,
   transform_output(p, g, epilogue, first, count, panel, group_panels, m, y);
   if (epilogue.statistics) {
     float* mean = epilogue.statistics + chunk * 2 * p.K;
-    chunk_statistics(p, g, first, count, panel * kNR, smaller(group_panels * kNR, p.K - panel * kNR), y, mean, mean + p.K);
+    chunk_statistics(p, g, first, count, panel * kNR, smaller(group_panels * kNR, p.K - panel * kNR), y, mean,
+                     mean + p.K);
   }
 }
 
@@ -283,8 +285,8 @@ static void count_pixels(const Problem& p, const Grid& g, int64_t chunk, int64_t
   counts[chunk] = pixels;
 }
 
-static void run(const Problem& p, const Prologue& prologue, const float* x, const float* packed, const Epilogue& epilogue,
-                float* y, const Scratch& scratch) {
+static void run(const Problem& p, const Prologue& prologue, const float* x, const float* packed,
+                const Epilogue& epilogue, float* y, const Scratch& scratch) {
   const Grid g = grid(p);
   const Layout l = layout(p, g);
   const int64_t multiply_work = kPoints * p.C * p.K, transform_work = 16 * kMoved * p.C;
@@ -322,8 +324,8 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
   }
 }
 
-// U = G g G^T in double, rounded once. `turned`: weights for backward-data, w rotated by 180 degrees, C and K exchanged;
-// C and K are those of the convolution computed. scale[k] multiplies output (turned: input) channel k of w.
+// U = G g G^T in double, rounded once. `turned`: weights for backward-data, w rotated by 180 degrees, C and K
+// exchanged; C and K are those of the convolution computed. scale[k] multiplies output (turned: input) channel k of w.
 static void pack(int64_t C, int64_t K, const float* w, const float* scale, bool turned, float* packed) {
   // Rows of G: [1, q, q^2] / N(q) for the finite points, then [0, 0, 1].
   constexpr double a = 0.70710678118654752440, b = 1.41421356237309504880;
@@ -364,7 +366,8 @@ static void pack(int64_t C, int64_t K, const float* w, const float* scale, bool 
       double half[6][3][kNR];
       for (int r = 0; r < 6; ++r)
         for (int s = 0; s < 3; ++s)
-          for (int64_t i = 0; i < kNR; ++i) half[r][s][i] = G[r][0] * g[s][i] + G[r][1] * g[3 + s][i] + G[r][2] * g[6 + s][i];
+          for (int64_t i = 0; i < kNR; ++i)
+            half[r][s][i] = G[r][0] * g[s][i] + G[r][1] * g[3 + s][i] + G[r][2] * g[6 + s][i];
       for (int r = 0; r < 6; ++r)
         for (int s = 0; s < 6; ++s)
           for (int64_t i = 0; i < kNR; ++i)
@@ -374,7 +377,8 @@ static void pack(int64_t C, int64_t K, const float* w, const float* scale, bool 
   });
 }
 
-FASTCNN_INLINE bool fits(int64_t R, int64_t S, int64_t stride_h, int64_t stride_w, int64_t dilation_h, int64_t dilation_w) {
+FASTCNN_INLINE bool fits(int64_t R, int64_t S, int64_t stride_h, int64_t stride_w, int64_t dilation_h,
+                         int64_t dilation_w) {
   return R == 3 && S == 3 && stride_h == 1 && stride_w == 1 && dilation_h == 1 && dilation_w == 1;
 }
 

@@ -1,5 +1,5 @@
-// Dense layers: y[N,K] = x[N,C] w[C,K] + b. The weights are the biggest arrays of VGG, so none of the passes keeps a packed
-// copy: each task packs blocks of w into its cache as it reads them, once, and uses them for all N rows.
+// Dense layers: y[N,K] = x[N,C] w[C,K] + b. The weights are the biggest arrays of VGG, so none of the passes keeps a
+// packed copy: each task packs blocks of w into its cache as it reads them, once, and uses them for all N rows.
 #include "kernels/gemm.hpp"
 #include "kernels/table.hpp"
 
@@ -21,8 +21,8 @@ FASTCNN_INLINE void finish_row(const float* b, bool with_relu, int64_t count, fl
   }
 }
 
-// Few rows, the memory-bound case: w is read once, in long runs, a few rows side by side, while y stays in cache. Columns
-// do not depend on each other, so the cut may follow the number of threads: one long run each.
+// Few rows, the memory-bound case: w is read once, in long runs, a few rows side by side, while y stays in cache.
+// Columns do not depend on each other, so the cut may follow the number of threads: one long run each.
 void forward_streaming(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y) {
   constexpr int64_t kRows = 8, kLine = 16;
   const int64_t in_cache = round_up(4096 / s.N, 64);  // of each row of y
@@ -83,10 +83,10 @@ FASTCNN_INLINE void multiply_block(int64_t rows, const float* a, int64_t a_strid
         if (columns == kNR) {
           tile.store_to(at, y_stride);
         } else {
-          FASTCNN_UNROLL for (int i = 0; i < MR; ++i)
-            FASTCNN_UNROLL for (int64_t half = 0; half < 2; ++half)
-              if (half * kLanes < columns)
-                store_upto(at + i * y_stride + half * kLanes, tile.c[i][half], smaller(kLanes, columns - half * kLanes));
+          FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+            FASTCNN_UNROLL for (int64_t half = 0; half < 2; ++half) if (half * kLanes < columns) store_upto(
+                at + i * y_stride + half * kLanes, tile.c[i][half], smaller(kLanes, columns - half * kLanes));
+          }
         }
       }
     });
@@ -128,8 +128,7 @@ void dense_forward(const DenseShape& s, const float* x, const float* w, const fl
 template <int ROWS, int COLUMNS>
 FASTCNN_INLINE void dot_block(const DenseShape& s, const float* dy, const float* w, bool accumulate, float* dx) {
   vf sums[ROWS][COLUMNS];
-  FASTCNN_UNROLL for (int n = 0; n < ROWS; ++n)
-    FASTCNN_UNROLL for (int c = 0; c < COLUMNS; ++c) sums[n][c] = vf{};
+  FASTCNN_UNROLL for (int n = 0; n < ROWS; ++n) { FASTCNN_UNROLL for (int c = 0; c < COLUMNS; ++c) sums[n][c] = vf{}; }
   const auto add = [&](int64_t k, const auto& load_at) FASTCNN_LAMBDA {
     vf wk[COLUMNS];
     FASTCNN_UNROLL for (int c = 0; c < COLUMNS; ++c) wk[c] = load_at(w + c * s.K + k);
@@ -141,11 +140,12 @@ FASTCNN_INLINE void dot_block(const DenseShape& s, const float* dy, const float*
   int64_t k = 0;
   for (; k + kLanes <= s.K; k += kLanes) add(k, [](const float* p) FASTCNN_LAMBDA { return load(p); });
   if (k < s.K) add(k, [&](const float* p) FASTCNN_LAMBDA { return load_tail(p, s.K - k); });
-  FASTCNN_UNROLL for (int n = 0; n < ROWS; ++n)
+  FASTCNN_UNROLL for (int n = 0; n < ROWS; ++n) {
     FASTCNN_UNROLL for (int c = 0; c < COLUMNS; ++c) {
       float* at = dx + n * s.C + c;
       *at = accumulate ? *at + sum_lanes(sums[n][c]) : sum_lanes(sums[n][c]);
     }
+  }
 }
 
 // dx[N,C] (+)= dy[N,K] w^T: rows of w are rows of the product, so they are read as they lie.
@@ -206,9 +206,7 @@ void dense_backward_weights(const DenseShape& s, const float* x, const float* dy
 // Column sums: float sums of a fixed number of rows, merged in order in double.
 constexpr int64_t kSumRows = 512;
 
-ScratchSize bias_backward_scratch(const RowsShape& s) {
-  return {ceil_div(s.rows, kSumRows) * s.C * 4, 0};
-}
+ScratchSize bias_backward_scratch(const RowsShape& s) { return {ceil_div(s.rows, kSumRows) * s.C * 4, 0}; }
 void bias_backward(const RowsShape& s, const float* dy, bool accumulate, float* db, const Scratch& scratch) {
   float* slots = shared_floats(scratch);
   const int64_t blocks = ceil_div(s.rows, kSumRows);

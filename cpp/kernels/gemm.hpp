@@ -1,8 +1,9 @@
 // The one register-blocked micro-kernel: C[m][0..NR) += sum over k of A[m][k] * B[k][0..NR), m < MR.
 //
-// It serves 1x1 and k x k convolutions, dense layers, both gradients and the products of Winograd. Each element of C is one
-// chain of multiply-adds in ascending k, whatever MR and its place in a block: a result never depends on its position in
-// a batch. NR is two vectors: with 12 accumulators, 2 loads and 6 broadcasts feed 12 FMAs, which the ports can sustain.
+// It serves 1x1 and k x k convolutions, dense layers, both gradients and the products of Winograd. Each element of C is
+// one chain of multiply-adds in ascending k, whatever MR and its place in a block: a result never depends on its
+// position in a batch. NR is two vectors: with 12 accumulators, 2 loads and 6 broadcasts feed 12 FMAs, which the ports
+// can sustain.
 #pragma once
 #include "kernels/tasks.hpp"
 
@@ -44,9 +45,7 @@ template <int MR>
 struct Tile {
   vf c[MR][2];
 
-  FASTCNN_INLINE void zero() {
-    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) c[i][0] = c[i][1] = vf{};
-  }
+  FASTCNN_INLINE void zero() { FASTCNN_UNROLL for (int i = 0; i < MR; ++i) c[i][0] = c[i][1] = vf{}; }
   // Continues sums kept in memory.
   FASTCNN_INLINE void load_from(const float* y, int64_t row_stride) {
     FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {

@@ -46,9 +46,8 @@ void copy(int64_t size, const float* x, bool accumulate, float* y) {
 }
 
 void scale(int64_t size, const float* x, float factor, float offset, float* y) {
-  map(size, y, [=](int64_t i, int64_t n) FASTCNN_LAMBDA {
-    return load_upto(x + i, n) * broadcast(factor) + broadcast(offset);
-  });
+  map(size, y,
+      [=](int64_t i, int64_t n) FASTCNN_LAMBDA { return load_upto(x + i, n) * broadcast(factor) + broadcast(offset); });
 }
 
 void fill(int64_t size, float value, float* y) {

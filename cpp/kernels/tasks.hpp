@@ -15,21 +15,20 @@ FASTCNN_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * 
 FASTCNN_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 FASTCNN_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// f(task, worker) for each task; `work` is the whole cost in multiply-adds (count about 8 for a float that is only moved).
+// f(task, worker) for each task; `work` is the whole cost in multiply-adds (count about 8 for a float that is only
+// moved).
 template <class F>
 FASTCNN_INLINE void parallel_for_tasks(int64_t count, int64_t work, const F& f) {
   parallel_tasks(
-      count, work,
-      [](void* context, int64_t task, int worker) { (*static_cast<const F*>(context))(task, worker); },
+      count, work, [](void* context, int64_t task, int worker) { (*static_cast<const F*>(context))(task, worker); },
       const_cast<F*>(&f));
 }
 
 // f(begin, end) over chunks of `grain` elements of 0..count-1.
 template <class F>
 FASTCNN_INLINE void parallel_for(int64_t count, int64_t grain, int64_t work, const F& f) {
-  parallel_for_tasks(ceil_div(count, grain), work, [&](int64_t task, int) {
-    f(task * grain, smaller((task + 1) * grain, count));
-  });
+  parallel_for_tasks(ceil_div(count, grain), work,
+                     [&](int64_t task, int) { f(task * grain, smaller((task + 1) * grain, count)); });
 }
 
 constexpr int64_t kGrain = 16384;   // floats a chunk of a pointwise pass: 64 KB in and out stay in the L2 cache

@@ -1,4 +1,5 @@
-// `vf`, a vector of kLanes floats, and the few functions on it. Vector extensions do nearly all; intrinsics stand here only.
+// `vf`, a vector of kLanes floats, and the few functions on it. Vector extensions do nearly all; intrinsics stand here
+// only.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -41,7 +42,9 @@ FASTCNN_INLINE vf load_tail(const float* p, int64_t count) {
   __builtin_memcpy(&v, p, static_cast<size_t>(count) * 4);
   return v;
 }
-FASTCNN_INLINE void store_tail(float* p, vf a, int64_t count) { __builtin_memcpy(p, &a, static_cast<size_t>(count) * 4); }
+FASTCNN_INLINE void store_tail(float* p, vf a, int64_t count) {
+  __builtin_memcpy(p, &a, static_cast<size_t>(count) * 4);
+}
 FASTCNN_INLINE vf load_upto(const float* p, int64_t count) { return count >= kLanes ? load(p) : load_tail(p, count); }
 FASTCNN_INLINE void store_upto(float* p, vf a, int64_t count) {
   if (count >= kLanes)
@@ -54,7 +57,8 @@ FASTCNN_INLINE vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
 FASTCNN_INLINE vf relu(vf a) { return select(a < vf{}, vf{}, a); }  // keeps NaN and -0
 
 FASTCNN_INLINE vf absolute(vf a) { return reinterpret_cast<vf>(reinterpret_cast<vi>(a) & 0x7fffffff); }
-// AVX-512 intrinsics stand here in their masked forms: gcc 12 warns about the undefined source operand of the plain ones.
+// AVX-512 intrinsics stand here in their masked forms: gcc 12 warns about the undefined source operand of the plain
+// ones.
 FASTCNN_INLINE vf square_root(vf a) {
 #if defined(__x86_64__) && FASTCNN_LANES == 4
   return reinterpret_cast<vf>(_mm_sqrt_ps(reinterpret_cast<__m128>(a)));

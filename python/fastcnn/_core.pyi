@@ -41,8 +41,8 @@ class PackedStorage:
 class PackedConv2D:
     """Weights w[R,S,C,K] packed for one pass of one convolution, packed again when a version counter has changed.
 
-    `batch_norm` = (gamma, beta, moving_mean, moving_variance, epsilon) is folded into the weights and into `bias` at packing
-    (forward only; gamma and beta may be None); `bias` given without it is the plain bias.
+    `batch_norm` = (gamma, beta, moving_mean, moving_variance, epsilon) is folded into the weights and into `bias` at
+    packing (forward only; gamma and beta may be None); `bias` given without it is the plain bias.
     """
 
     def __init__(
@@ -81,11 +81,10 @@ def conv2d_algorithms(
 
 def set_winograd(enabled: bool) -> None: ...
 def winograd() -> bool: ...
-
 def batchnorm_blocks(rows: int, channels: int) -> int:
-    """The blocks that batchnorm_statistics makes of N*H*W rows: its statistics are [blocks, 2, C], its counts [blocks]."""
+    """The blocks that batchnorm_statistics makes of N*H*W rows: statistics [blocks, 2, C], counts [blocks]."""
 
-# -- operations: Program.<op> appends a step, _core.<op> runs it at once -------------------------------------------------
+# -- operations: Program.<op> appends a step, _core.<op> runs it at once -----------------------------------------------
 class _Operations:
     def conv2d_forward(
         self,

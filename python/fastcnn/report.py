@@ -93,6 +93,8 @@ def _rows(
     model: Model, layers: Sequence[Layer], expand_nested: bool, show_trainable: bool, indent: str
 ) -> Iterator[list[str]]:
     """Yield a row per call of each layer; weights are counted at the first call."""
+    from fastcnn.models import Model  # which imports this module for Model.summary
+
     nodes = topological(model.outputs)
     for layer in layers:
         for i, node in enumerate(node for node in nodes if node.layer is layer):
@@ -101,7 +103,7 @@ def _rows(
             sources = ", ".join(source.name for source in node.inputs) or "-"
             trainable = "Y" if layer.trainable_weights else "N" if layer.weights else "-"
             yield [name, str(node.shape), count, sources] + [trainable] * show_trainable
-        if expand_nested and hasattr(layer, "layers"):
+        if expand_nested and isinstance(layer, Model):
             yield from _rows(layer, layer.layers, expand_nested, show_trainable, indent + "  ")
 
 

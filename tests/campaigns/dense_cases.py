@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,22 +29,25 @@ class DenseCase:
 def dense_corner_cases(seed: int) -> Iterator[DenseCase]:
     """Yield shapes without end: every vector and panel tail, one row and several."""
     rng = np.random.default_rng(seed)
-    rows, channels = Deck(rng, (1, 1, 2, 3, 5, 7, 13)), Deck(rng, [*range(1, 34), 48, 64, 65, 100, 130])
+    rows, channels = Deck(rng, (1, 1, 2, 3, 4, 5, 7, 13)), Deck(rng, [*range(1, 34), 48, 64, 65, 100, 130])
     for index in range(1 << 40):
         yield DenseCase(rows.deal(), channels.deal(), channels.deal(), seed * 1_000_003 + index)
 
 
 # Several blocks of depth, of columns and of rows; both schedules; enough work for all threads.
-LARGE_DENSE_CASES = [
+LARGE_DENSE_SHAPES = [
     DenseCase(1, 600, 700),
     DenseCase(1, 257, 1000),
     DenseCase(1, 33, 8300),
     DenseCase(2, 600, 258),
+    DenseCase(4, 70, 2100),
+    DenseCase(5, 520, 300),
     DenseCase(13, 300, 130),
     DenseCase(8, 257, 515),
     DenseCase(50, 33, 200),
     DenseCase(600, 30, 70),
 ]
+LARGE_DENSE_CASES = [replace(case, seed=seed) for seed, case in enumerate(LARGE_DENSE_SHAPES)]
 
 
 class DenseData:
@@ -53,7 +56,6 @@ class DenseData:
     def __init__(self, case: DenseCase) -> None:
         rng = np.random.default_rng(case.seed)
         N, C, K = case.N, case.C, case.K
-        self.case = case
         self.bits = [bool(bit) for bit in rng.integers(0, 2, 5)]
         self.x, self.w, self.dy, self.bias = normal(rng, N, C), normal(rng, C, K), normal(rng, N, K), normal(rng, K)
         self.before_x, self.before_w, self.before_b = normal(rng, N, C), normal(rng, C, K), normal(rng, K)

@@ -286,9 +286,15 @@ FAULTS = [
     ),
     Fault(
         DENSE,
-        "for (int64_t n = 0; n < s.N; ++n) finish_row(",
-        "for (int64_t n = 1; n < s.N; ++n) finish_row(",
-        "lost bias and ReLU in the first row",
+        "finish_row(b ? b + k : nullptr, with_relu, width, y + n * s.K + k);",
+        "finish_row(nullptr, with_relu, width, y + n * s.K + k);",
+        "lost bias of several rows",
+    ),
+    Fault(
+        DENSE,
+        "const int64_t left = smaller(kLanes, width - k);",
+        "const int64_t left = smaller(kLanes, width - k - 1);",
+        "the last column of a few rows is missing",
     ),
     Fault(
         DENSE,
@@ -375,6 +381,12 @@ FAULTS = [
         "Adam's bias correction is one step ahead",
     ),
     Fault(OPTIM, "(broadcast(momentum) * v - step)", "v", "Nesterov's step is plain momentum"),
+    Fault(
+        "core/parallel.hpp",
+        "parts[i].end = count * (i + 1) / threads;",
+        "parts[i].end = count / threads * (i + 1);",
+        "the tasks left over by an even split are lost",
+    ),
 ]
 
 

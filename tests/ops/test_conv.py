@@ -116,6 +116,24 @@ def test_an_image_does_not_depend_on_its_batch(isa: str, case: ConvCase, parts: 
             assert same_bits(whole, np.concatenate(piece)), f"{isa}-{algorithm}"
 
 
+def test_an_image_does_not_depend_on_the_chunks_of_a_schedule(isa: str) -> None:
+    """Weights too large for a cache, and more tiles than one chunk of Winograd's inner schedule holds."""
+    case = ConvCase(7, 14, 14, 244, 240, 3, 3, padding=ONE)
+    rng = np.random.default_rng(0)
+    x, w = normal(rng, *case.x_shape), normal(rng, *case.w_shape)
+    packed = case.pack(w, "winograd")
+    blocks = packed.statistics_blocks(case.N)
+    assert blocks > 1 == packed.statistics_blocks(1)
+    y, counts = np.empty(case.y_shape, np.float32), np.empty(blocks, np.int64)
+    statistics = np.empty((blocks, 2, case.K), np.float32)
+    _core.conv2d_forward(x, packed, y, statistics=statistics, counts=counts)
+    check_statistics(y, statistics, counts)
+    one = np.empty((1, *case.y_shape[1:]), np.float32)
+    for image in (0, 3, 6):
+        _core.conv2d_forward(x[[image]], packed, one)
+        assert same_bits(y[[image]], one), image
+
+
 def test_empty_batch(isa: str) -> None:
     case = ConvCase(0, 5, 4, 3, 6, 3, 3, padding=ONE)
     x, y, w = (np.ones(shape, np.float32) for shape in (case.x_shape, case.y_shape, case.w_shape))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn import data, plots
-from fastcnn.callbacks import History
+from fastcnn.callbacks import History, LambdaCallback, Logs
 from fastcnn.cli import patterns
 from fastcnn.cli.architectures import SEED, build_for_training
 from fastcnn.cli.arguments import whole
@@ -29,6 +29,7 @@ HELP = "draw six kinds of pictures, train a ResNet50 on them and show what it le
 
 _TRAINING, _TEST = 200, 50  # pictures of each class
 _BATCH = 16
+_LEARNING_RATE = 0.001
 _LINEAR_EPOCHS = 10
 _SHEET = 48  # pictures on the contact sheet
 
@@ -121,8 +122,15 @@ def _classifier() -> Dense:
 def _fit(
     model: Model, training: data.ImageDataset, test: data.ImageDataset | None, epochs: int, **options: Any
 ) -> History:
-    model.compile(optimizer=Adam(0.001), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model.fit(training, validation_data=test, epochs=epochs, **options)
+    """Train with a learning rate that falls linearly from epoch to epoch, which settles the weights at the end."""
+
+    def slow_down(epoch: int, logs: Logs | None) -> None:
+        optimizer.learning_rate = _LEARNING_RATE * (1 - epoch / epochs)
+
+    optimizer = Adam(_LEARNING_RATE)
+    model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    callbacks = [LambdaCallback(on_epoch_begin=slow_down), *options.pop("callbacks", [])]
+    return model.fit(training, validation_data=test, epochs=epochs, callbacks=callbacks, **options)
 
 
 def _accuracy(model: Model, test: data.ImageDataset) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ _DARK, _LIGHT = (20, 90), (160, 235)  # ranges of the two tones of a picture, of
 _TINT = 40  # how far red, green and blue may be from their tone
 _NOISE = 8  # standard deviation
 
-Field = NDArray[np.float32]
+Field = NDArray[Any]  # float32
 
 
 def _triangle_wave(x: Field) -> Field:
@@ -31,11 +32,11 @@ def _triangle_wave(x: Field) -> Field:
 # Each takes coordinates u, v in periods, turned and shifted at random, and returns a field that is above or below zero.
 PATTERNS: dict[str, Callable[[Field, Field], Field]] = {
     "checks": lambda u, v: np.sin(2 * math.pi * u) * np.sin(2 * math.pi * v),
-    "dots": lambda u, v: np.hypot(u - np.round(u), v - np.round(v)) - 0.28,
+    "dots": lambda u, v: np.hypot(u - np.round(u), v - np.round(v)) - 0.25,
     "rings": lambda u, v: np.sin(2 * math.pi * np.hypot(u, v)),
     "spokes": lambda u, v: np.sin(8 * np.arctan2(v, u)),
     "stripes": lambda u, v: np.sin(2 * math.pi * u),
-    "zigzags": lambda u, v: np.sin(2 * math.pi * (u + 0.5 * _triangle_wave(v / 2))),
+    "zigzags": lambda u, v: np.sin(2 * math.pi * (u + 0.75 * _triangle_wave(v / 3))),
 }
 CLASSES = tuple(PATTERNS)
 
@@ -58,4 +59,5 @@ def draw(name: str, index: int, seed: int) -> NDArray[np.uint8]:
     ink = ink.reshape(SIZE, _OVERSAMPLING, SIZE, _OVERSAMPLING).mean(axis=(1, 3))[:, :, None]
     picture = colours[0] + ink * (colours[1] - colours[0])
     picture += _NOISE * random.standard_normal(picture.shape, dtype=np.float32)
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    return pixels

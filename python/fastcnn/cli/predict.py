@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     x = np.empty((_BATCH, *pictures.image_shape), np.float32)
     code = 0
     for begin in range(0, len(options.images), _BATCH):
-        paths = []
+        paths: list[str] = []
         for path in options.images[begin : begin + _BATCH]:
             try:
                 pictures.read_into(path, x[len(paths)])
@@ -50,11 +50,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _picture_options(model: Model) -> PictureOptions:
     """Return how pictures are read for the model's input; raises ValueError if it does not take pictures."""
-    shape = model.input_shape
+    shape = model.input.sample_shape
     modes = {channels: mode for mode, channels in CHANNELS.items()}
-    if len(shape) != 4 or shape[3] not in modes:
-        raise ValueError(f"the model takes {shape}, not pictures with 1, 3 or 4 channels")
-    return PictureOptions(color_mode=modes[shape[3]], image_size=(shape[1], shape[2]))
+    if len(shape) != 3 or shape[2] not in modes:
+        raise ValueError(f"the model takes samples {list(shape)}, not pictures with 1, 3 or 4 channels")
+    return PictureOptions(color_mode=modes[shape[2]], image_size=(shape[0], shape[1]))
 
 
 def _top(scores: Sequence[float], names: Sequence[str] | None, count: int) -> list[tuple[str, float]]:

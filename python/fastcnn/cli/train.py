@@ -8,6 +8,8 @@ import os
 import time
 from typing import Any
 
+import numpy as np
+
 from fastcnn import data, optimizers
 from fastcnn.callbacks import Callback, LambdaCallback, Logs
 from fastcnn.cli.architectures import NAMES, build_for_training
@@ -51,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     model = build_for_training(options.model, options.image_size, len(names))
     check_writable(options.out, _FLOAT_BYTES * _SAVED_ARRAYS[options.optimizer] * model.count_params())
     model.class_names = names
-    counts = {name: int((training.labels == i).sum()) for i, name in enumerate(names)}
+    counts = {name: int(np.count_nonzero(training.labels == i)) for i, name in enumerate(names)}
     held_out = 0 if validation is None else len(validation.file_paths)
     if not options.json:
         print(f"{len(training.file_paths)} pictures for training, {held_out} for validation, {len(names)} classes:")

@@ -102,11 +102,10 @@ def load_weights(model: Model, filepath: FilePath, by_name: bool = False, skip_m
     header = _read_header(filepath)
     own = _shapes(model)
     found = {name: info.shape for name, info in header.tensors.items()}
-    expected = (found if by_name else dict.fromkeys(own)) | {
-        name: found[name] if skip_mismatch and name in found else shape
-        for name, shape in own.items()
-        if name in found or not by_name
-    }
+    expected = found.copy() if by_name else {}
+    for name, shape in own.items():
+        if name in found or not by_name:
+            expected[name] = found[name] if skip_mismatch and name in found else shape
     file = safetensors.read(filepath, expected | _optimizer_shapes(header))
     fitting = {name: file.tensors[name] for name, shape in own.items() if found.get(name) == shape}
     if skipped := [name for name in own if name in found and name not in fitting]:
