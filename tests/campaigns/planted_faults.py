@@ -63,8 +63,8 @@ FAULTS = [
     ),
     Fault(
         GEMM,
-        "s.K, s.P, s.Q, s.stride_h, s.stride_w,",
-        "s.K, s.P, s.Q, s.stride_w, s.stride_h,",
+        "          s.stride_h,\n          s.stride_w,",
+        "          s.stride_w,\n          s.stride_h,",
         "row and column strides swapped",
     ),
     Fault(
