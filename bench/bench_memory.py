@@ -1,0 +1,68 @@
+"""Planned bytes against the measured growth of resident memory, each case in a process of its own.
+
+python bench/bench_memory.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+import numpy as np
+
+CASES = [
+    ("ResNet50", 16, "train"),
+    ("VGG16", 8, "train"),
+    ("ResNet50", 1, "predict"),
+    ("ResNet50", 32, "predict"),
+    ("VGG16", 1, "predict"),
+]
+
+
+def resident() -> int:
+    """Return this process's resident bytes."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+def measure(name: str, batch: int, mode: str) -> None:
+    from fastcnn import applications
+
+    x = np.ones((batch, 224, 224, 3), np.float32)
+    y = np.zeros(batch, np.int64)
+    # what any first use loads, such as the engine itself and its threads, is not the model's
+    small = applications.ResNet18(weights=None, input_shape=(32, 32, 3), classes=2)
+    small.compile("adam", "sparse_categorical_crossentropy")
+    small.train_on_batch(x[:1, :32, :32].copy(), y[:1])
+    small.predict_on_batch(x[:1, :32, :32].copy())
+    before = resident()
+    model = getattr(applications, name)(weights=None)
+    if mode == "train":
+        model.compile("adam", "sparse_categorical_crossentropy")
+        for _ in range(2):
+            model.train_on_batch(x, y)
+    else:
+        for _ in range(2):
+            model.predict_on_batch(x)
+    grown = resident() - before
+    plan = model.memory_plan(batch, training=mode == "train")
+    print(
+        f"{name:10} batch {batch:2d} {mode:8} planned {plan.total / 2**20:8.1f} MiB, measured {grown / 2**20:8.1f} MiB,"
+        f" measured/planned {grown / plan.total:.3f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", nargs=3, metavar=("MODEL", "BATCH", "MODE"), help="only this one, in this process")
+    case = parser.parse_args().case
+    if case:
+        measure(case[0], int(case[1]), case[2])
+        return
+    for name, batch, mode in CASES:
+        subprocess.run([sys.executable, __file__, "--case", name, str(batch), mode], check=True)
+
+
+if __name__ == "__main__":
+    main()
