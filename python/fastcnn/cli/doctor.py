@@ -12,7 +12,7 @@ from fastcnn import config
 
 HELP = "show versions, instruction sets and threads of this installation"
 
-_PACKAGES = ("numpy", "pillow", "safetensors", "tqdm", "matplotlib")
+_PACKAGES = ("numpy", "pillow", "tqdm", "matplotlib")
 _EXTRAS = {"matplotlib": "plot"}
 
 
