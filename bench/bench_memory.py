@@ -32,10 +32,10 @@ def measure(name: str, batch: int, mode: str) -> None:
     x = np.ones((batch, 224, 224, 3), np.float32)
     y = np.zeros(batch, np.int64)
     # what any first use loads, such as the engine itself and its threads, is not the model's
-    small = applications.ResNet18(weights=None, input_shape=(32, 32, 3), classes=2)
+    small = applications.ResNet18(weights=None, input_shape=(64, 64, 3), classes=2)
     small.compile("adam", "sparse_categorical_crossentropy")
-    small.train_on_batch(x[:1, :32, :32].copy(), y[:1])
-    small.predict_on_batch(x[:1, :32, :32].copy())
+    small.train_on_batch(x[:1, :64, :64].copy(), y[:1])
+    small.predict_on_batch(x[:1, :64, :64].copy())
     before = resident()
     model = getattr(applications, name)(weights=None)
     if mode == "train":
