@@ -398,9 +398,9 @@ class Build:
         self.objects, self.faulty = work / "objects", work / "faulty"
         for folder in (self.objects, self.faulty):
             folder.mkdir()
-        for part in ("cpp", "tests/ops", "tests/campaigns"):
+        for part in ("cpp", "tests"):
             shutil.copytree(ROOT / part, self.source / part, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in ("CMakeLists.txt", "pyproject.toml", "tests/conftest.py"):
+        for file in ("CMakeLists.txt", "pyproject.toml"):
             shutil.copy(ROOT / file, self.source / file)
         generated = shutil.ignore_patterns("_core.*.so", "_core.so", "__pycache__", ".mypy_cache")
         shutil.copytree(ROOT / "python" / "fastcnn", self.package, ignore=generated)
@@ -416,8 +416,10 @@ class Build:
         subprocess.run(cmake, check=True, stdout=subprocess.DEVNULL)
         commands = {}
         for entry in json.loads((build / "compile_commands.json").read_text()):
-            command = shlex.split(entry["command"])
-            file = Path(entry["file"]).relative_to(self.source / "cpp")
+            command, path = shlex.split(entry["command"]), Path(entry["file"])
+            if not path.is_relative_to(self.source / "cpp"):
+                continue  # the driver
+            file = path.relative_to(self.source / "cpp")
             if file.parts[0] == "kernels" and f"-DFASTCNN_ISA={ISA}" not in command:
                 continue
             other = re.compile(rf"-DFASTCNN_HAS_(?!{ISA.upper()}$)")
