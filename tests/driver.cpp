@@ -35,10 +35,12 @@ void check_table() {
     check_pool({1, 9, 8, C, 3, 3, 2, 2, 1, 1, 5, 4});
     check_pool({1, 5, 6, C, 2, 3, 1, 2, 0, 1, 4, 3});
     check_global_pool_and_padding(2, 3, 5, C);
+    check_global_max_pool(2, 15, C);
     check_batchnorm({7, C});
     check_batchnorm({1100, C});
   }
   check_pool({4, 28, 28, 64, 3, 3, 2, 2, 1, 1, 14, 14});
+  check_global_max_pool(3, 196, 4 * L + 3);
   check_batchnorm({300, 515});
   for (const int64_t size : {int64_t{1}, L - 1, L, L + 1, int64_t{16384}, int64_t{40003}}) {
     check_pointwise(size);

@@ -148,7 +148,10 @@ def test_basic_block(variant: str) -> None:
 
 
 def test_pooling_classes_and_activation() -> None:
-    assert build("ResNet18", include_top=False, pooling="avg").output_shape == (None, 512)
+    for pooling in ("avg", "max"):
+        pooled = build("ResNet18", include_top=False, pooling=pooling)
+        assert pooled.output_shape == (None, 512)
+        assert pooled.layers[-1].name == f"{pooling}_pool"
     model = build("ResNet18", classes=7, classifier_activation=None, input_shape=(64, 64, 1), name="small")
     assert model.name == "small"
     assert model.output_shape == (None, 7)
@@ -176,7 +179,7 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     [
         ({"weights": "imagenet"}, 'ResNet18: weights="imagenet" would be a download'),
         ({"variant": "timm"}, r"variant must be one of \('keras', 'torchvision'\), got 'timm'"),
-        ({"pooling": "max"}, r"pooling must be None or 'avg' \('max' is not supported yet\), got 'max'"),
+        ({"pooling": "sum"}, "pooling must be None, 'avg' or 'max', got 'sum'"),
         ({"classes": 0}, "classes must be an integer of at least 1, got 0"),
         ({"input_shape": (31, 64, 3)}, r"input_shape must be \(H, W, C\) of at least 32 x 32 .*got \(31, 64, 3\)"),
         ({"input_shape": (64, 64)}, r"got \(64, 64\)"),

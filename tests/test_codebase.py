@@ -218,6 +218,16 @@ def test_an_operation_is_a_method_a_function_and_a_kernel(classes: dict[str, ast
         assert set(methods) <= set(re.findall(r"\(\*(\w+)\)\(", code(CPP / "core" / "kernels.hpp")))
 
 
+@needs_sources
+@pytest.mark.parametrize(
+    ("files", "call"), [("ops/test_*.py", r"\b{}\b"), ("driver/*.hpp", r"table->{}\(")], ids=["Python", "driver"]
+)
+def test_every_operation_is_tested(classes: dict[str, ast.ClassDef], files: str, call: str) -> None:
+    text = "".join(path.read_text() for path in (ROOT / "tests").glob(files))
+    operations = definitions(classes["_Operations"].body)
+    assert [name for name in operations if not re.search(call.format(name), text)] == []
+
+
 # -- Python: imports ---------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fastcnn import reference
+from fastcnn import layers, reference
 from fastcnn.fuse import fuse, lower
 from fastcnn.graph import Node, topological
 from fastcnn.layers import (
@@ -20,7 +20,9 @@ from fastcnn.layers import (
     Dense,
     Flatten,
     GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
     Input,
+    LeakyReLU,
     MaxPooling2D,
     ReLU,
     Rescaling,
@@ -127,6 +129,16 @@ def odd_sizes(x):
     return Dense(4)(Add()([GlobalAveragePooling2D()(x), GlobalAveragePooling2D()(y)]))
 
 
+def leaky(x):
+    x = LeakyReLU()(BatchNormalization()(Conv2D(4, 3, padding="same")(x)))
+    y = LeakyReLU(0.1)(x)  # x has several consumers: y may not take its memory
+    z = LeakyReLU(0)(Conv2D(4, 3)(ZeroPadding2D(1)(x)))
+    x = MaxPooling2D(3, strides=1)(ZeroPadding2D(1)(LeakyReLU(0.5)(Add()([x, y, z]))))
+    pooled = GlobalMaxPooling2D()(x)  # the first to write the gradient of x or to add to it
+    x = Add()([Flatten()(GlobalMaxPooling2D(keepdims=True)(Conv2D(4, 1)(x))), pooled])
+    return LeakyReLU()(Dense(5)(x))
+
+
 def random_net(seed: int) -> Callable[[Node], Node]:
     """A graph whose nodes are all [8, 8, 4] and read any of the last few."""
 
@@ -158,7 +170,7 @@ def random_net(seed: int) -> Callable[[Node], Node]:
     return net
 
 
-NETS = [plain, residual, without_norm, preactivation, shared_layers, odd_sums, nested, odd_sizes]
+NETS = [plain, residual, without_norm, preactivation, shared_layers, odd_sums, nested, odd_sizes, leaky]
 
 
 def make(net: Callable[[Node], Node], seed: int = 0) -> Model:
@@ -230,12 +242,17 @@ class Reference:
         if isinstance(layer, GlobalAveragePooling2D):
             y = reference.global_average_pool_forward(x)
             return y[:, None, None] if layer.keepdims else y
+        if isinstance(layer, GlobalMaxPooling2D):
+            y, _ = reference.global_max_pool_forward(x)
+            return y[:, None, None] if layer.keepdims else y
         if isinstance(layer, ZeroPadding2D):
             return reference.zero_pad_forward(x, layer.padding)
         if isinstance(layer, Flatten):
             return x.reshape(len(x), -1)
         if isinstance(layer, ReLU):
             return reference.relu_forward(x)
+        if isinstance(layer, LeakyReLU):
+            return reference.leaky_relu_forward(x, layer.negative_slope)
         if isinstance(layer, Softmax):
             return reference.softmax_forward(x)
         if isinstance(layer, Rescaling):
@@ -308,6 +325,11 @@ def layers_of(model: Model, frozen: tuple[type, ...] = ()) -> frozenset:
 
 
 # -- tests -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_layer_is_in_a_net():
+    used = {type(layer) for net in NETS for layer in make(net).flat_layers()}
+    assert used >= set(layers.CLASSES.values())
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])

@@ -19,9 +19,11 @@ from fastcnn.layers import (
     Dense,
     Flatten,
     GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
     Input,
     InputLayer,
     Layer,
+    LeakyReLU,
     MaxPooling2D,
     ReLU,
     Rescaling,
@@ -41,6 +43,8 @@ TABLE = [
     (lambda: AveragePooling2D((2, 3), strides=1), (8, 7, 3), (7, 5, 3), 0),
     (lambda: GlobalAveragePooling2D(), (8, 7, 3), (3,), 0),
     (lambda: GlobalAveragePooling2D(keepdims=True), (8, 7, 3), (1, 1, 3), 0),
+    (lambda: GlobalMaxPooling2D(), (8, 7, 3), (3,), 0),
+    (lambda: GlobalMaxPooling2D(keepdims=True), (8, 7, 3), (1, 1, 3), 0),
     (lambda: ZeroPadding2D(3), (8, 7, 3), (14, 13, 3), 0),
     (lambda: ZeroPadding2D((1, 2)), (8, 7, 3), (10, 11, 3), 0),
     (lambda: ZeroPadding2D(((1, 0), (2, 3))), (8, 7, 3), (9, 12, 3), 0),
@@ -52,6 +56,8 @@ TABLE = [
     (lambda: Flatten(), (8, 7, 3), (168,), 0),
     (lambda: Activation("relu"), (8, 7, 3), (8, 7, 3), 0),
     (lambda: ReLU(), (9,), (9,), 0),
+    (lambda: LeakyReLU(), (8, 7, 3), (8, 7, 3), 0),
+    (lambda: LeakyReLU(0), (9,), (9,), 0),
     (lambda: Softmax(), (9,), (9,), 0),
     (lambda: Rescaling(1 / 255), (8, 7, 3), (8, 7, 3), 0),
 ]
@@ -118,6 +124,13 @@ def test_input_takes_kerass_arguments():
         (lambda: BatchNormalization(epsilon=0), "epsilon must be positive, got 0"),
         (lambda: ReLU(max_value=6), "max_value is not supported yet and must be None, got 6"),
         (lambda: ReLU(negative_slope=0.1), "negative_slope is not supported yet"),
+        (lambda: LeakyReLU(-0.1), "LeakyReLU: negative_slope must be a finite number of at least 0, got -0.1"),
+        (lambda: LeakyReLU(float("nan")), "negative_slope must be a finite number of at least 0, got nan"),
+        (lambda: LeakyReLU(None), "negative_slope must be a finite number of at least 0, got None"),
+        (
+            lambda: GlobalMaxPooling2D("channels_first"),
+            "GlobalMaxPooling2D: data_format must be None or 'channels_last', got 'channels_first'",
+        ),
         (lambda: Softmax(axis=1), "Softmax: axis is not supported yet and must be -1, got 1"),
         (lambda: ZeroPadding2D(-1), "ZeroPadding2D: padding must be one or two integers of at least 0"),
         (lambda: ZeroPadding2D((1, 2, 3)), "padding must be one or two integers or two pairs"),
@@ -149,6 +162,8 @@ def test_bad_arguments_are_named(make, message):
         ),
         (Add(name="a"), [(4, 4, 3)], "a: takes two or more inputs, got 1"),
         (Add(name="a"), [(4, 4, 3), (4, 4, 2)], "a: inputs must have one shape, got [4, 4, 3], [4, 4, 2]"),
+        (GlobalMaxPooling2D(name="g"), [(9,)], "g: takes samples of shape [H, W, C], got [9]"),
+        (LeakyReLU(name="l"), [(4,), (4,)], "l: takes one input, got 2"),
         (ReLU(name="r"), [(4,), (4,)], "r: takes one input, got 2"),
         (BatchNormalization(axis=1, name="b"), [(4, 4, 3)], "b: axis must be the last, -1 or 3, got 1"),
     ],
@@ -187,6 +202,8 @@ def test_automatic_names_are_keras_names():
         "GlobalAveragePooling2D": "global_average_pooling2d",
         "BatchNormalization": "batch_normalization",
         "ZeroPadding2D": "zero_padding2d",
+        "GlobalMaxPooling2D": "global_max_pooling2d",
+        "LeakyReLU": "leaky_re_lu",
         "ReLU": "re_lu",
         "Add": "add",
         "InputLayer": "input_layer",
@@ -236,6 +253,7 @@ def test_same_padding_has_the_smaller_half_before():
 def test_aliases_are_the_same_classes():
     assert layers.MaxPool2D is MaxPooling2D
     assert layers.AvgPool2D is AveragePooling2D
+    assert layers.GlobalMaxPool2D is GlobalMaxPooling2D
     assert layers.Convolution2D is Conv2D
 
 
@@ -261,10 +279,12 @@ KERAS = {
     MaxPooling2D: {"pool_size": (2, 2), "strides": None, "padding": "valid", "data_format": None},
     AveragePooling2D: {"pool_size": REQUIRED, "strides": None, "padding": "valid", "data_format": None},
     GlobalAveragePooling2D: {"data_format": None, "keepdims": False},
+    GlobalMaxPooling2D: {"data_format": None, "keepdims": False},
     ZeroPadding2D: {"padding": (1, 1), "data_format": None},
     Flatten: {"data_format": None},
     Activation: {"activation": REQUIRED},
     ReLU: {"max_value": None, "negative_slope": 0.0, "threshold": 0.0},
+    LeakyReLU: {"negative_slope": 0.3},
     Softmax: {"axis": -1},
     Rescaling: {"scale": REQUIRED, "offset": 0.0},
     BatchNormalization: {
@@ -284,6 +304,13 @@ KERAS = {
         "synchronized": False,
     },
 }
+
+
+def test_every_layer_is_in_both_tables():
+    shown = {type(make()) for make, *_ in TABLE}
+    one_input = set(layers.CLASSES.values()) - {InputLayer, Add}
+    assert one_input - shown == set()
+    assert one_input - set(KERAS) == set()
 
 
 @pytest.mark.parametrize("cls", KERAS)

@@ -462,6 +462,24 @@ def test_relu_special_values() -> None:
     assert np.array_equal(dx, reference.relu_backward(np.full(10, NAN), y), equal_nan=True)
 
 
+def test_leaky_relu_special_values() -> None:
+    x = np.array([NAN, -0.0, 0.0, -INF, INF, -5e-324, 5e-324, -1, 2])
+    y = reference.leaky_relu_forward(x, 0.25)
+    assert np.array_equal(y, [NAN, -0.0, 0, -INF, INF, 0, 5e-324, -0.25, 2], equal_nan=True)
+    assert np.signbit(y[1])
+    assert not np.signbit(y[2])
+    dx = reference.leaky_relu_backward(np.full(9, 4.0), x, 0.25)
+    assert np.array_equal(dx, [1, 1, 1, 1, 4, 1, 4, 1, 4])
+    assert np.array_equal(dx, reference.leaky_relu_backward(np.full(9, 4.0), y, 0.25))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3, 1.0, 2.0])
+def test_leaky_relu_gradient(slope: float) -> None:
+    x, dy = distinct(3, 4, 5), normal(3, 4, 5)
+    dx = reference.leaky_relu_backward(dy, x, slope)
+    assert_gradient(lambda x: reference.leaky_relu_forward(x, slope), x, dy, dx)
+
+
 def test_relu_gradient() -> None:
     x, dy = distinct(3, 4, 5), normal(3, 4, 5)
     assert_gradient(reference.relu_forward, x, dy, reference.relu_backward(dy, x))

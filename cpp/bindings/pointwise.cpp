@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "bindings/program.hpp"
 
 namespace fastcnn::bindings {
@@ -26,6 +28,40 @@ void relu_backward(PyProgram& p, Array y, Array dy, Array dx, bool accumulate) {
   p.append("relu_backward", [k = p.kernels, size = total(dims), py_, pdy, accumulate, pdx](const Scratch&) {
     k->relu_backward(size, py_, pdy, accumulate, pdx);
   });
+}
+
+void check_slope(const Check& check, float negative_slope) {
+  check.require(std::isfinite(negative_slope) && negative_slope >= 0,
+                "negative_slope must be a finite float32 of 0 or more but is " + std::to_string(negative_slope));
+}
+
+void leaky_relu_forward(PyProgram& p, Array x, Array y, float negative_slope) {
+  const Check check("leaky_relu_forward");
+  const Dims dims = dims_of(x);
+  const float* px = check.in("x", x, dims);
+  float* py_ = check.out("y", y, dims);
+  check_slope(check, negative_slope);
+  check.apart("y", y, "x", x, true);
+  p.keep(x, y);
+  p.append("leaky_relu_forward", [k = p.kernels, size = total(dims), px, negative_slope, py_](const Scratch&) {
+    k->leaky_relu_forward(size, px, negative_slope, py_);
+  });
+}
+
+void leaky_relu_backward(PyProgram& p, Array y, Array dy, Array dx, float negative_slope, bool accumulate) {
+  const Check check("leaky_relu_backward");
+  const Dims dims = dims_of(y);
+  const float* py_ = check.in("y", y, dims);
+  const float* pdy = check.in("dy", dy, dims);
+  float* pdx = check.out("dx", dx, dims);
+  check_slope(check, negative_slope);
+  check.apart("dx", dx, "y", y);
+  check.apart("dx", dx, "dy", dy, !accumulate);
+  p.keep(y, dy, dx);
+  p.append("leaky_relu_backward",
+           [k = p.kernels, size = total(dims), py_, pdy, negative_slope, accumulate, pdx](const Scratch&) {
+             k->leaky_relu_backward(size, py_, pdy, negative_slope, accumulate, pdx);
+           });
 }
 
 void add_forward(PyProgram& p, Array a, Array b, Array y, bool relu) {
@@ -80,6 +116,10 @@ void bind_pointwise(py::module_& m, ProgramClass& program) {
   bind_op(m, program, "relu_forward", relu_forward, py::arg("x"), py::arg("y"));
   bind_op(m, program, "relu_backward", relu_backward, py::arg("y"), py::arg("dy"), py::arg("dx"), py::kw_only(),
           py::arg("accumulate") = false);
+  bind_op(m, program, "leaky_relu_forward", leaky_relu_forward, py::arg("x"), py::arg("y"), py::kw_only(),
+          py::arg("negative_slope"));
+  bind_op(m, program, "leaky_relu_backward", leaky_relu_backward, py::arg("y"), py::arg("dy"), py::arg("dx"),
+          py::kw_only(), py::arg("negative_slope"), py::arg("accumulate") = false);
   bind_op(m, program, "add_forward", add_forward, py::arg("a"), py::arg("b"), py::arg("y"), py::kw_only(),
           py::arg("relu") = false);
   bind_op(m, program, "copy", copy, py::arg("x"), py::arg("y"), py::kw_only(), py::arg("accumulate") = false);

@@ -154,6 +154,49 @@ void global_average_pool2d_backward(PyProgram& p, Array dy, Array dx, bool accum
   });
 }
 
+// Pixels of an image [N, H, W, C]; `name` is that array.
+int64_t pixels_with_places(const Check& check, const char* name, const Dims& dims) {
+  const int64_t HW = check.product({dims[1], dims[2]});
+  check.require(HW >= 1, std::string(name) + " has no pixels (" + name + " is " + text(dims) + ")");
+  check.require(HW < kLargest, std::string(name) + " must have fewer than 2^31 pixels but is " + text(dims));
+  return HW;
+}
+
+void global_max_pool2d_forward(PyProgram& p, Array x, Array y, OptionalArray argmax) {
+  const Check check("global_max_pool2d_forward");
+  check.rank("x", x, 4, "[N, H, W, C]");
+  const Dims dims = dims_of(x);
+  const float* px = check.in("x", x, dims);
+  float* py_ = check.out("y", y, {dims[0], dims[3]});
+  int64_t* places = check.out<int64_t>("argmax", argmax, {dims[0], dims[3]});
+  const int64_t N = dims[0], HW = pixels_with_places(check, "x", dims), C = dims[3];
+  check.apart("y", y, "x", x);
+  if (argmax) {
+    check.apart("argmax", *argmax, "x", x);
+    check.apart("argmax", *argmax, "y", y);
+  }
+  p.keep(x, y, argmax);
+  p.append("global_max_pool2d_forward", [k = p.kernels, N, HW, C, px, py_, places](const Scratch&) {
+    k->global_max_pool2d_forward(N, HW, C, px, py_, places);
+  });
+}
+
+void global_max_pool2d_backward(PyProgram& p, Array dy, Array argmax, Array dx, bool accumulate) {
+  const Check check("global_max_pool2d_backward");
+  check.rank("dx", dx, 4, "[N, H, W, C]");
+  const Dims dims = dims_of(dx);
+  float* pdx = check.out("dx", dx, dims);
+  const float* pdy = check.in("dy", dy, {dims[0], dims[3]});
+  const int64_t* places = check.in<int64_t>("argmax", argmax, {dims[0], dims[3]});
+  const int64_t N = dims[0], HW = pixels_with_places(check, "dx", dims), C = dims[3];
+  check.apart("dx", dx, "dy", dy);
+  check.apart("dx", dx, "argmax", argmax);
+  p.keep(dy, argmax, dx);
+  p.append("global_max_pool2d_backward", [k = p.kernels, N, HW, C, pdy, places, accumulate, pdx](const Scratch&) {
+    k->global_max_pool2d_backward(N, HW, C, pdy, places, accumulate, pdx);
+  });
+}
+
 // x is the smaller array of the pass, x or dx.
 Pool2DShape pad_shape(const Check& check, const Dims& x, const Padding& padding) {
   check_range(check, "padding", padding.first, 0);
@@ -212,6 +255,10 @@ void bind_pool(py::module_& m, ProgramClass& program) {
   bind_op(m, program, "global_average_pool2d_forward", global_average_pool2d_forward, py::arg("x"), py::arg("y"));
   bind_op(m, program, "global_average_pool2d_backward", global_average_pool2d_backward, py::arg("dy"), py::arg("dx"),
           py::kw_only(), py::arg("accumulate") = false);
+  bind_op(m, program, "global_max_pool2d_forward", global_max_pool2d_forward, py::arg("x"), py::arg("y"), py::kw_only(),
+          py::arg("argmax") = py::none());
+  bind_op(m, program, "global_max_pool2d_backward", global_max_pool2d_backward, py::arg("dy"), py::arg("argmax"),
+          py::arg("dx"), py::kw_only(), py::arg("accumulate") = false);
   bind_op(m, program, "zero_pad2d_forward", zero_pad2d_forward, py::arg("x"), py::arg("y"), py::kw_only(),
           py::arg("padding"));
   bind_op(m, program, "zero_pad2d_backward", zero_pad2d_backward, py::arg("dy"), py::arg("dx"), py::kw_only(),

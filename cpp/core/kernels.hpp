@@ -124,6 +124,10 @@ struct Kernels {
   // y[N,C] = mean of x[N,HW,C]
   void (*global_average_pool2d_forward)(int64_t N, int64_t HW, int64_t C, const float* x, float* y);
   void (*global_average_pool2d_backward)(int64_t N, int64_t HW, int64_t C, const float* dy, bool accumulate, float* dx);
+  // y[N,C] = maximum of x[N,HW,C]; argmax[N,C]: its first pixel (NaN wins); null when not wanted
+  void (*global_max_pool2d_forward)(int64_t N, int64_t HW, int64_t C, const float* x, float* y, int64_t* argmax);
+  void (*global_max_pool2d_backward)(int64_t N, int64_t HW, int64_t C, const float* dy, const int64_t* argmax,
+                                     bool accumulate, float* dx);
   // y[N,P,Q,C] = x with zero rows and columns around; Pool2DShape with R = S = stride = 1
   void (*zero_pad2d_forward)(const Pool2DShape&, const float* x, float* y);
   void (*zero_pad2d_backward)(const Pool2DShape&, const float* dy, bool accumulate, float* dx);
@@ -154,6 +158,11 @@ struct Kernels {
   // -- pointwise ------------------------------------------------------------------------------------------------------
   void (*relu_forward)(int64_t size, const float* x, float* y);                       // x < 0 ? 0 : x; y may be x
   void (*relu_backward)(int64_t size, const float* y, const float* dy, bool accumulate, float* dx);  // dx may be dy
+  // x > 0 ? x : x*negative_slope, negative_slope >= 0; y may be x
+  void (*leaky_relu_forward)(int64_t size, const float* x, float negative_slope, float* y);
+  // dx (+)= y > 0 ? dy : dy*negative_slope; dx may be dy
+  void (*leaky_relu_backward)(int64_t size, const float* y, const float* dy, float negative_slope, bool accumulate,
+                              float* dx);
   void (*add_forward)(int64_t size, const float* a, const float* b, bool relu, float* y);  // y may be a or b
   void (*copy)(int64_t size, const float* x, bool accumulate, float* y);              // y (+)= x
   void (*scale)(int64_t size, const float* x, float factor, float offset,

@@ -1,4 +1,4 @@
-// Elementwise passes: ReLU, add, copy, scale, fill. Bound by memory; one chunk fits the L2 cache.
+// Elementwise passes: ReLU, leaky ReLU, add, copy, scale, fill. Bound by memory; one chunk fits the L2 cache.
 #include "kernels/table.hpp"
 #include "kernels/tasks.hpp"
 
@@ -31,6 +31,30 @@ void relu_backward(int64_t size, const float* y, const float* dy, bool accumulat
     });
 }
 
+// Where y or x > 0 the value passes, elsewhere it is scaled; NaN is no number above 0 and stays NaN.
+FASTCNN_INLINE vf leak(vf sign, vf a, float negative_slope) {
+  return select(sign > vf{}, a, a * broadcast(negative_slope));
+}
+
+void leaky_relu_forward(int64_t size, const float* x, float negative_slope, float* y) {
+  map(size, y, [=](int64_t i, int64_t n) FASTCNN_LAMBDA {
+    const vf a = load_upto(x + i, n);
+    return leak(a, a, negative_slope);
+  });
+}
+
+void leaky_relu_backward(int64_t size, const float* y, const float* dy, float negative_slope, bool accumulate,
+                         float* dx) {
+  if (accumulate)
+    map(size, dx, [=](int64_t i, int64_t n) FASTCNN_LAMBDA {
+      return load_upto(dx + i, n) + leak(load_upto(y + i, n), load_upto(dy + i, n), negative_slope);
+    });
+  else
+    map(size, dx, [=](int64_t i, int64_t n) FASTCNN_LAMBDA {
+      return leak(load_upto(y + i, n), load_upto(dy + i, n), negative_slope);
+    });
+}
+
 void add_forward(int64_t size, const float* a, const float* b, bool with_relu, float* y) {
   if (with_relu)
     map(size, y, [=](int64_t i, int64_t n) FASTCNN_LAMBDA { return relu(load_upto(a + i, n) + load_upto(b + i, n)); });
@@ -59,6 +83,8 @@ void fill(int64_t size, float value, float* y) {
 void fill_pointwise(Kernels& kernels) {
   kernels.relu_forward = relu_forward;
   kernels.relu_backward = relu_backward;
+  kernels.leaky_relu_forward = leaky_relu_forward;
+  kernels.leaky_relu_backward = leaky_relu_backward;
   kernels.add_forward = add_forward;
   kernels.copy = copy;
   kernels.scale = scale;

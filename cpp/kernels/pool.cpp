@@ -83,7 +83,9 @@ FASTCNN_INLINE void over_windows(const Pool2DShape& s, const float* x, const F& 
                });
 }
 
-// The first of equal values wins; NaN beats every number.
+// Whether a later value wins: the first of equal values does, and NaN beats every number.
+FASTCNN_INLINE vi beats(vf value, vf best) { return ~(value <= best) & (best == best); }
+
 struct MaxWithPlace {
   float* y;
   uint8_t* argmax;
@@ -99,7 +101,7 @@ struct MaxWithPlace {
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t s = 0; s < columns; ++s) {
           const vf value = load_upto(a.first + r * a.row_pitch + s * a.C + c, n);
-          const vi wins = ~(value <= best) & (best == best);
+          const vi wins = beats(value, best);
           best = select(wins, value, best);
           winner = wins ? a.place + static_cast<int32_t>(r) * a.place_pitch + static_cast<int32_t>(s) - vi{} : winner;
         }
@@ -121,7 +123,7 @@ struct MaxAlone {
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t s = 0; s < columns; ++s) {
           const vf value = load_upto(a.first + r * a.row_pitch + s * a.C + c, n);
-          best = select(~(value <= best) & (best == best), value, best);
+          best = select(beats(value, best), value, best);
         }
       store_upto(out + c, best, n);
     });
@@ -204,7 +206,7 @@ void average_pool2d_backward(const Pool2DShape& shape, const float* dy, bool acc
   });
 }
 
-constexpr int64_t kVectors = 4;  // sums kept in registers: enough to hide the latency of an addition
+constexpr int64_t kVectors = 4;  // sums or maxima kept in registers: enough to hide the latency of an addition
 constexpr int64_t kRun = 64;     // pixels summed before they join the total, which keeps long sums accurate
 
 // y[0:kCount*kLanes] = mean of x[HW,C]; the last vector may have n < kLanes lanes.
@@ -225,18 +227,76 @@ FASTCNN_INLINE void mean_of_pixels(int64_t HW, int64_t C, int64_t n, const float
   for (int64_t j = 0; j < kCount; ++j) store_upto(y + j * kLanes, total[j] / broadcast(static_cast<float>(HW)), n);
 }
 
-void global_average_pool2d_forward(int64_t N, int64_t HW, int64_t C, const float* x, float* y) {
+// The same for the maximum; argmax[0:kCount*kLanes], if wanted, is its first pixel.
+template <int64_t kCount, bool kPlaces>
+FASTCNN_INLINE void max_of_pixels(int64_t HW, int64_t C, int64_t n, const float* x, float* y, int64_t* argmax) {
+  vf best[kCount];
+  vi winner[kCount]{};
+  FASTCNN_UNROLL
+  for (int64_t j = 0; j < kCount; ++j) best[j] = load_upto(x + j * kLanes, n);
+  for (int64_t i = 1; i < HW; ++i) {
+    FASTCNN_UNROLL
+    for (int64_t j = 0; j < kCount; ++j) {
+      const vf value = load_upto(x + i * C + j * kLanes, n);
+      const vi wins = beats(value, best[j]);
+      best[j] = select(wins, value, best[j]);
+      if constexpr (kPlaces) winner[j] = wins ? static_cast<int32_t>(i) - vi{} : winner[j];
+    }
+  }
+  FASTCNN_UNROLL
+  for (int64_t j = 0; j < kCount; ++j) {
+    store_upto(y + j * kLanes, best[j], n);
+    if constexpr (kPlaces)
+      for (int64_t lane = 0; lane < n; ++lane) argmax[j * kLanes + lane] = winner[j][lane];
+  }
+}
+
+// f.run<vectors>(n, offset into an image, offset into y): some channels of one image in each call, n as above.
+template <class F>
+FASTCNN_INLINE void over_images(int64_t N, int64_t HW, int64_t C, const F& f) {
   constexpr int64_t kWide = kVectors * kLanes;
   const int64_t blocks = ceil_div(C, kWide);
   parallel_for_tasks(N * blocks, N * HW * C * kMoved, [=](int64_t task, int) {
-    const int64_t n = task / blocks, c = task % blocks * kWide, width = smaller(kWide, C - c);
-    const float* const image = x + n * HW * C + c;
-    float* const out = y + n * C + c;
+    const int64_t image = task / blocks, c = task % blocks * kWide, width = smaller(kWide, C - c);
+    const int64_t from = image * HW * C + c, to = image * C + c;
     if (width == kWide)
-      mean_of_pixels<kVectors>(HW, C, kLanes, image, out);
+      f.template run<kVectors>(kLanes, from, to);
     else
-      over_channels(width, [=](int64_t at, int64_t lanes) { mean_of_pixels<1>(HW, C, lanes, image + at, out + at); });
+      over_channels(width, [=](int64_t at, int64_t n) { f.template run<1>(n, from + at, to + at); });
   });
+}
+
+struct GlobalAverage {
+  int64_t HW, C;
+  const float* x;
+  float* y;
+  template <int64_t kCount>
+  FASTCNN_INLINE void run(int64_t n, int64_t from, int64_t to) const {
+    mean_of_pixels<kCount>(HW, C, n, x + from, y + to);
+  }
+};
+
+template <bool kPlaces>
+struct GlobalMax {
+  int64_t HW, C;
+  const float* x;
+  float* y;
+  int64_t* argmax;
+  template <int64_t kCount>
+  FASTCNN_INLINE void run(int64_t n, int64_t from, int64_t to) const {
+    max_of_pixels<kCount, kPlaces>(HW, C, n, x + from, y + to, kPlaces ? argmax + to : nullptr);
+  }
+};
+
+void global_average_pool2d_forward(int64_t N, int64_t HW, int64_t C, const float* x, float* y) {
+  over_images(N, HW, C, GlobalAverage{HW, C, x, y});
+}
+
+void global_max_pool2d_forward(int64_t N, int64_t HW, int64_t C, const float* x, float* y, int64_t* argmax) {
+  if (argmax)
+    over_images(N, HW, C, GlobalMax<true>{HW, C, x, y, argmax});
+  else
+    over_images(N, HW, C, GlobalMax<false>{HW, C, x, y, nullptr});
 }
 
 void global_average_pool2d_backward(int64_t N, int64_t HW, int64_t C, const float* dy, bool accumulate, float* dx) {
@@ -257,6 +317,22 @@ void global_average_pool2d_backward(int64_t N, int64_t HW, int64_t C, const floa
 }
 
 FASTCNN_INLINE void clear(float* y, int64_t size) { __builtin_memset(y, 0, static_cast<size_t>(size) * 4); }
+
+// Each chunk of pixels looks for the winners among them.
+void global_max_pool2d_backward(int64_t N, int64_t HW, int64_t C, const float* dy, const int64_t* argmax,
+                                bool accumulate, float* dx) {
+  parallel_for(N * HW, rows_grain(C), N * HW * C * kMoved, [=](int64_t begin, int64_t end) {
+    if (!accumulate) clear(dx + begin * C, (end - begin) * C);
+    for (int64_t n = begin / HW; n * HW < end; ++n) {
+      const int64_t first = larger(begin - n * HW, 0), last = smaller(end - n * HW, HW);
+      float* const image = dx + n * HW * C;
+      for (int64_t c = 0; c < C; ++c) {
+        const int64_t place = argmax[n * C + c];
+        if (place >= first && place < last) image[place * C + c] += dy[n * C + c];
+      }
+    }
+  });
+}
 
 void zero_pad2d_forward(const Pool2DShape& shape, const float* x, float* y) {
   const int64_t row_size = shape.Q * shape.C;
@@ -304,6 +380,8 @@ void fill_pool(Kernels& kernels) {
   kernels.average_pool2d_backward = average_pool2d_backward;
   kernels.global_average_pool2d_forward = global_average_pool2d_forward;
   kernels.global_average_pool2d_backward = global_average_pool2d_backward;
+  kernels.global_max_pool2d_forward = global_max_pool2d_forward;
+  kernels.global_max_pool2d_backward = global_max_pool2d_backward;
   kernels.zero_pad2d_forward = zero_pad2d_forward;
   kernels.zero_pad2d_backward = zero_pad2d_backward;
 }

@@ -318,8 +318,8 @@ FAULTS = [
     ),
     Fault(
         POOL,
-        "const vi wins = ~(value <= best) & (best == best);",
-        "const vi wins = value > best;",
+        "return ~(value <= best) & (best == best);",
+        "return value > best;",
         "max-pool drops NaN",
     ),
     Fault(

@@ -20,6 +20,13 @@ inline void check_pointwise(int64_t size) {
        [&](float* y) { table->relu_backward(size, a.data(), b.data(), false, y); });
   step("relu_backward", b, values(size, [&](int64_t i) { return B(i) + (A(i) > 0 ? B(i) : 0); }),
        [&](float* y) { table->relu_backward(size, a.data(), b.data(), true, y); });
+  const auto leaky = [&](int64_t i, double a) { return A(i) > 0 ? a : a * 0.25; };
+  step("leaky_relu_forward", empty, values(size, [&](int64_t i) { return leaky(i, A(i)); }),
+       [&](float* y) { table->leaky_relu_forward(size, a.data(), 0.25f, y); });
+  step("leaky_relu_backward", empty, values(size, [&](int64_t i) { return leaky(i, B(i)); }),
+       [&](float* y) { table->leaky_relu_backward(size, a.data(), b.data(), 0.25f, false, y); });
+  step("leaky_relu_backward", b, values(size, [&](int64_t i) { return B(i) + leaky(i, B(i)); }),
+       [&](float* y) { table->leaky_relu_backward(size, a.data(), b.data(), 0.25f, true, y); });
   step("add_forward", empty, values(size, [&](int64_t i) { return A(i) + B(i); }),
        [&](float* y) { table->add_forward(size, a.data(), b.data(), false, y); });
   step("add_forward", b, values(size, [&](int64_t i) { return relu(A(i) + B(i)); }),

@@ -67,6 +67,40 @@ inline void check_pool(const Pool2DShape& s) {
   }
 }
 
+inline void check_global_max_pool(int64_t N, int64_t HW, int64_t C) {
+  case_name = "global max-pool HW" + std::to_string(HW) + "C" + std::to_string(C);
+  const Floats x = integers(N * HW * C), dy = integers(N * C);
+  Values most(at(N * C), {-1e30, 0}), places(at(N * C));
+  for (int64_t i = 0; i < x.size(); ++i) {  // ascending pixels: the first of equal values stays
+    const size_t o = at(i / (HW * C) * C + i % C);
+    if (static_cast<double>(x[i]) <= most[o].value) continue;
+    most[o].value = static_cast<double>(x[i]);
+    places[o].value = static_cast<double>(i / C % HW);
+  }
+  Floats y(N * C);
+  Guarded<int64_t> argmax(N * C);
+  run("global_max_pool2d_forward", {0, 0}, {output(y), output(argmax)},
+      [&](const Scratch&) { table->global_max_pool2d_forward(N, HW, C, x.data(), y.data(), argmax.data()); });
+  compare("global_max_pool2d_forward", y, most);
+  compare("global_max_pool2d_forward's argmax", argmax, places);
+  run("global_max_pool2d_forward", {0, 0}, {output(y)},
+      [&](const Scratch&) { table->global_max_pool2d_forward(N, HW, C, x.data(), y.data(), nullptr); });
+  compare("global_max_pool2d_forward without argmax", y, most);
+  for (const bool accumulate : {false, true}) {
+    Values want(at(x.size()));
+    for (int64_t i = 0; accumulate && i < x.size(); ++i) want[at(i)].add(static_cast<double>(x[i]));
+    for (int64_t o = 0; o < N * C; ++o) {
+      const int64_t pixel = o / C * HW + static_cast<int64_t>(places[at(o)].value);
+      want[at(pixel * C + o % C)].add(static_cast<double>(dy[o]));
+    }
+    Floats dx = accumulate ? x : Floats(x.size());
+    run("global_max_pool2d_backward", {0, 0}, {output(dx)}, [&](const Scratch&) {
+      table->global_max_pool2d_backward(N, HW, C, dy.data(), argmax.data(), accumulate, dx.data());
+    });
+    compare("global_max_pool2d_backward", dx, want);
+  }
+}
+
 inline void check_global_pool_and_padding(int64_t N, int64_t H, int64_t W, int64_t C) {
   case_name = "global pool, padding H" + std::to_string(H) + "W" + std::to_string(W) + "C" + std::to_string(C);
   const int64_t HW = H * W, top = 1, left = 2, P = H + 3, Q = W + 2;

@@ -67,6 +67,52 @@ def test_relu_backward(isa: str, out: Callable[..., Array], on_threads: Callable
         assert same(on_threads(run), before + expected.astype(np.float32) if accumulate else expected)
 
 
+SLOPES = [float(np.float32(slope)) for slope in (0, 0.3, 1, 2.5)]
+
+
+@pytest.mark.parametrize("slope", SLOPES)
+def test_leaky_relu_forward(
+    isa: str, out: Callable[..., Array], on_threads: Callable[..., Array], slope: float
+) -> None:
+    for size in sizes():
+        x = normal(size)
+
+        def run(x: Array = x) -> Array:
+            y = out(x.shape)
+            _core.leaky_relu_forward(x, y, negative_slope=slope)
+            in_place = out(x)
+            _core.leaky_relu_forward(in_place, in_place, negative_slope=slope)
+            assert in_place.tobytes() == y.tobytes()
+            return y
+
+        assert same(on_threads(run), reference.leaky_relu_forward(x, slope))
+
+
+@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_leaky_relu_backward(
+    isa: str, out: Callable[..., Array], on_threads: Callable[..., Array], accumulate: bool, slope: float
+) -> None:
+    for size in sizes():
+        y, dy, before = normal(size), normal(size, 1), normal(size, 2)
+
+        def run(y: Array = y, dy: Array = dy, before: Array = before) -> Array:
+            dx = out(before)
+            _core.leaky_relu_backward(y, dy, dx, negative_slope=slope, accumulate=accumulate)
+            if not accumulate:
+                in_place = out(dy)
+                _core.leaky_relu_backward(y, in_place, in_place, negative_slope=slope)
+                assert in_place.tobytes() == dx.tobytes()
+            return dx
+
+        expected = reference.leaky_relu_backward(dy, y, slope)
+        if not accumulate:
+            assert same(on_threads(run), expected)
+            continue
+        units = reference.error_units(on_threads(run), before + expected, np.abs(before) + np.abs(expected))
+        assert np.all(units <= 2)  # a product and a sum, each rounded once
+
+
 @pytest.mark.parametrize("relu", [False, True])
 def test_add_forward(isa: str, out: Callable[..., Array], on_threads: Callable[..., Array], relu: bool) -> None:
     for size in sizes():
@@ -155,6 +201,12 @@ def test_special_values_at_every_place_of_every_width(isa: str, value: float) ->
             assert same(y, row)
             _core.relu_backward(row, ones, y)
             assert same(y, reference.relu_backward(ones, row))
+            _core.leaky_relu_forward(row, y, negative_slope=0.25)
+            assert same(y, reference.leaky_relu_forward(row, 0.25))
+            _core.leaky_relu_backward(ones, row, y, negative_slope=0.25)
+            assert same(y, row)
+            _core.leaky_relu_backward(row, ones, y, negative_slope=0.25)
+            assert same(y, reference.leaky_relu_backward(ones, row, 0.25))
 
 
 def test_rank_0_and_empty_arrays(isa: str) -> None:
@@ -171,6 +223,8 @@ def arrays(*names: str) -> dict[str, Array]:
 WALL: dict[str, tuple[dict[str, Any], set[str], set[tuple[str, str]]]] = {
     "relu_forward": (arrays("x", "y"), {"y"}, {("y", "x")}),
     "relu_backward": (arrays("y", "dy", "dx"), {"dx"}, {("dx", "dy")}),
+    "leaky_relu_forward": ({**arrays("x", "y"), "negative_slope": 0.3}, {"y"}, {("y", "x")}),
+    "leaky_relu_backward": ({**arrays("y", "dy", "dx"), "negative_slope": 0.3}, {"dx"}, {("dx", "dy")}),
     "add_forward": (arrays("a", "b", "y"), {"y"}, {("y", "a"), ("y", "b")}),
     "copy": (arrays("x", "y"), {"y"}, set()),
     "scale": ({**arrays("x", "y"), "factor": 2.0}, {"y"}, {("y", "x")}),
@@ -186,6 +240,17 @@ def test_wall_of_accumulation_in_place() -> None:
     y, dy = normal(6), normal(6, 1)
     with pytest.raises(ValueError, match=r"^relu_backward: dx shares memory with dy"):
         _core.relu_backward(y, dy, dy, accumulate=True)
+    with pytest.raises(ValueError, match=r"^leaky_relu_backward: dx shares memory with dy"):
+        _core.leaky_relu_backward(y, dy, dy, negative_slope=0.3, accumulate=True)
+
+
+@pytest.mark.parametrize("slope", [-0.1, NAN, INF, 1e39])
+def test_wall_of_slopes(slope: float) -> None:
+    a, b, c = normal(6), normal(6), normal(6)
+    with pytest.raises(ValueError, match=r"^leaky_relu_forward: negative_slope must be a finite float32 of 0 or more"):
+        _core.leaky_relu_forward(a, b, negative_slope=slope)
+    with pytest.raises(ValueError, match=r"^leaky_relu_backward: negative_slope must be a finite float32 of 0 or more"):
+        _core.leaky_relu_backward(a, b, c, negative_slope=slope)
 
 
 def test_wall_of_fill() -> None:

@@ -135,9 +135,10 @@ def test_average_pool2d(
         assert within(added, before + r, np.abs(before) + S, terms + 1)
 
 
-@pytest.mark.parametrize(
-    "image", [(2, 7, 7), (1, 1, 1), (3, 5, 1), (1, 20, 13), (0, 2, 2), (5, 14, 14)], ids=lambda i: "x".join(map(str, i))
-)
+IMAGES = [(2, 7, 7), (1, 1, 1), (3, 5, 1), (1, 20, 13), (0, 2, 2), (5, 14, 14)]
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda i: "x".join(map(str, i)))
 def test_global_average_pool2d(
     isa: str, out: Callable[..., Array], on_threads: Callable[..., Any], image: tuple[int, int, int]
 ) -> None:
@@ -159,6 +160,33 @@ def test_global_average_pool2d(
         r = reference.global_average_pool_backward(dy, x.shape)
         assert within(dx, r, np.abs(r), 1)
         assert within(added, before + r, np.abs(before) + np.abs(r), 2)
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda i: "x".join(map(str, i)))
+def test_global_max_pool2d(
+    isa: str, out: Callable[..., Array], on_threads: Callable[..., Any], image: tuple[int, int, int]
+) -> None:
+    for C in [*channels(), 4 * _core.lanes(), 4 * _core.lanes() + 1, 129]:
+        x = tied(*image, C)
+        y, argmax = reference.global_max_pool_forward(x)
+        dy, before = normal(*y.shape, seed=1), normal(*x.shape, seed=2)
+
+        def run(x: Array = x, dy: Array = dy, before: Array = before) -> tuple[Array, ...]:
+            alone, with_places, places = out(dy.shape), out(dy.shape), out(dy.shape, np.int64)
+            _core.global_max_pool2d_forward(x, alone)
+            _core.global_max_pool2d_forward(x, with_places, argmax=places)
+            assert alone.tobytes() == with_places.tobytes()
+            dx, added = out(x.shape), out(before)
+            _core.global_max_pool2d_backward(dy, places, dx)
+            _core.global_max_pool2d_backward(dy, places, added, accumulate=True)
+            return alone, places, dx, added
+
+        got_y, places, dx, added = on_threads(run)
+        assert np.array_equal(got_y, y)
+        assert np.array_equal(places, argmax)
+        r = reference.global_max_pool_backward(dy, argmax, x.shape)
+        assert np.array_equal(dx, r)
+        assert np.array_equal(added, before + r.astype(np.float32))
 
 
 def test_averages_of_equal_values_are_exact(isa: str, out: Callable[..., Array]) -> None:
@@ -216,7 +244,7 @@ WINDOWS: list[tuple[list[float], int, float]] = [
 
 
 @pytest.mark.parametrize(("values", "place", "value"), WINDOWS)
-def test_max_pool2d_special_values_at_every_place_of_every_width(
+def test_maxima_of_special_values_at_every_place_of_every_width(
     isa: str, out: Callable[..., Array], values: list[float], place: int, value: float
 ) -> None:
     for C in range(1, 34):
@@ -227,12 +255,16 @@ def test_max_pool2d_special_values_at_every_place_of_every_width(
             y, argmax, alone = out((1, 1, 1, C)), out((1, 1, 1, C), np.uint8), out((1, 1, 1, C))
             _core.max_pool2d_forward(x, y, pool_size=(2, 2), strides=(2, 2), argmax=argmax)
             _core.max_pool2d_forward(x, alone, pool_size=(2, 2), strides=(2, 2))
+            whole, pixels, whole_alone = out((1, C)), out((1, C), np.int64), out((1, C))
+            _core.global_max_pool2d_forward(x, whole, argmax=pixels)
+            _core.global_max_pool2d_forward(x, whole_alone)
             expected, places = np.ones(C, np.float32), np.ones(C, np.uint8)
             expected[c], places[c] = value, place
-            assert np.array_equal(y.ravel(), expected, equal_nan=True)
-            assert np.array_equal(alone.ravel(), expected, equal_nan=True)
-            assert np.signbit(y.ravel()[c]) == np.signbit(np.float32(value)) or np.isnan(value)
+            for result in (y, alone, whole, whole_alone):
+                assert np.array_equal(result.ravel(), expected, equal_nan=True)
+                assert np.signbit(result.ravel()[c]) == np.signbit(np.float32(value)) or np.isnan(value)
             assert np.array_equal(argmax.ravel(), places)
+            assert np.array_equal(pixels.ravel(), places)
 
 
 def test_max_pool2d_padding_never_wins(isa: str, out: Callable[..., Array]) -> None:
@@ -250,6 +282,15 @@ def test_max_pool2d_backward_of_places_outside_the_window(isa: str, out: Callabl
     dx = out((1, 4, 4, 9))
     places = np.full((1, 2, 2, 9), 255, np.uint8)
     _core.max_pool2d_backward(np.ones((1, 2, 2, 9), np.float32), places, dx, pool_size=(2, 2), strides=(2, 2))
+    assert np.all(dx == 0)
+
+
+@pytest.mark.parametrize("place", [-1, 4, -(2**63), 2**63 - 1])
+def test_global_max_pool2d_backward_of_places_outside_the_image(
+    isa: str, out: Callable[..., Array], place: int
+) -> None:
+    dx = out((2, 2, 2, 9))
+    _core.global_max_pool2d_backward(np.ones((2, 9), np.float32), np.full((2, 9), place, np.int64), dx)
     assert np.all(dx == 0)
 
 
@@ -281,6 +322,14 @@ WALL: dict[str, tuple[dict[str, Any], set[str]]] = {
     "average_pool2d_backward": ({"dy": normal(*Y), "dx": normal(*X), **WINDOW}, {"dx"}),
     "global_average_pool2d_forward": ({"x": normal(*X), "y": normal(1, 3)}, {"y"}),
     "global_average_pool2d_backward": ({"dy": normal(1, 3), "dx": normal(*X)}, {"dx"}),
+    "global_max_pool2d_forward": (
+        {"x": normal(*X), "y": normal(1, 3), "argmax": np.zeros((1, 3), np.int64)},
+        {"y", "argmax"},
+    ),
+    "global_max_pool2d_backward": (
+        {"dy": normal(1, 3), "argmax": np.zeros((1, 3), np.int64), "dx": normal(*X)},
+        {"dx"},
+    ),
     "zero_pad2d_forward": ({"x": normal(*X), "y": normal(1, 7, 7, 3), "padding": ((1, 1), (1, 1))}, {"y"}),
     "zero_pad2d_backward": ({"dy": normal(1, 7, 7, 3), "dx": normal(*X), "padding": ((1, 1), (1, 1))}, {"dx"}),
 }
@@ -337,8 +386,21 @@ def test_images_without_pixels() -> None:
     empty = np.zeros((1, 0, 4, 2), np.float32)
     with pytest.raises(ValueError, match=r"^global_average_pool2d_forward: x has no pixels"):
         _core.global_average_pool2d_forward(empty, np.zeros((1, 2), np.float32))
+    with pytest.raises(ValueError, match=r"^global_max_pool2d_forward: x has no pixels \(x is \[1, 0, 4, 2\]\)"):
+        _core.global_max_pool2d_forward(empty, np.zeros((1, 2), np.float32))
+    with pytest.raises(ValueError, match=r"^global_max_pool2d_backward: dx has no pixels"):
+        _core.global_max_pool2d_backward(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.int64), empty)
     with pytest.raises(ValueError, match=r"^max_pool2d_forward: x has no rows"):
         _core.max_pool2d_forward(empty, empty, pool_size=(3, 1), strides=(1, 1), padding=((2, 2), (0, 0)))
+
+
+def test_global_max_pool2d_of_too_many_pixels() -> None:
+    huge, y = np.zeros((0, 2**16, 2**15, 1), np.float32), np.zeros((0, 1), np.float32)
+    sentence = r"must have fewer than 2\^31 pixels but is \[0, 65536, 32768, 1\]"
+    with pytest.raises(ValueError, match=rf"^global_max_pool2d_forward: x {sentence}"):
+        _core.global_max_pool2d_forward(huge, y)
+    with pytest.raises(ValueError, match=rf"^global_max_pool2d_backward: dx {sentence}"):
+        _core.global_max_pool2d_backward(y, np.zeros((0, 1), np.int64), huge)
 
 
 def test_zero_pad2d_wrong_padding() -> None:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from fastcnn.graph import Node
-from fastcnn.layers import Dense, GlobalAveragePooling2D, Input, Layer
+from fastcnn.layers import Dense, GlobalAveragePooling2D, GlobalMaxPooling2D, Input, Layer
 from fastcnn.models import Model
 
 Tensor = Node[Layer]
@@ -56,10 +56,10 @@ class Application:
     ) -> Model:
         """Return a model from pictures [N,H,W,C] to [N,classes], or without `include_top` to features.
 
-        `weights` is None (random) or the path of a file. `pooling="avg"` turns the feature map [N,P,Q,K] into
-        [N,K]. With `input_tensor` the model begins where that tensor's own input does, for example before a Rescaling
-        layer. Raises ValueError for arguments that do not go together and for `weights="imagenet"`, as fastcnn
-        downloads nothing.
+        `weights` is None (random) or the path of a file. `pooling="avg"` or "max" turns the feature map
+        [N,P,Q,K] into [N,K]. With `input_tensor` the model begins where that tensor's own input does, for example
+        before a Rescaling layer. Raises ValueError for arguments that do not go together and for
+        `weights="imagenet"`, as fastcnn downloads nothing.
         """
         if variant not in get_args(Variant):
             raise ValueError(f"{self.__name__}: variant must be one of {get_args(Variant)}, got {variant!r}")
@@ -68,10 +68,8 @@ class Application:
                 f'{self.__name__}: weights="imagenet" would be a download, which fastcnn never makes; pass '
                 "weights=None for random weights, or the path of a weights file (.safetensors)"
             )
-        if pooling not in (None, "avg"):
-            raise ValueError(
-                f"{self.__name__}: pooling must be None or 'avg' ('max' is not supported yet), got {pooling!r}"
-            )
+        if pooling not in (None, "avg", "max"):
+            raise ValueError(f"{self.__name__}: pooling must be None, 'avg' or 'max', got {pooling!r}")
         if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
             raise ValueError(f"{self.__name__}: classes must be an integer of at least 1, got {classes!r}")
         start = self._start(input_tensor, input_shape)
@@ -87,6 +85,8 @@ class Application:
             x = Dense(int(classes), activation=classifier_activation, name="predictions")(self._head(x))
         elif pooling == "avg":
             x = GlobalAveragePooling2D(name="avg_pool")(x)
+        elif pooling == "max":
+            x = GlobalMaxPooling2D(name="max_pool")(x)
         model = Model(source(start), x, name=name or self.__name__.lower())
         if weights is not None:
             model.load_weights(weights)

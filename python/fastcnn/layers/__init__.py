@@ -6,14 +6,15 @@ from fastcnn.layers.base import Layer
 from fastcnn.layers.conv import Conv2D
 from fastcnn.layers.dense import Dense
 from fastcnn.layers.norm import BatchNormalization
-from fastcnn.layers.pointwise import Activation, Add, ReLU, Rescaling, Softmax
-from fastcnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, MaxPooling2D
+from fastcnn.layers.pointwise import Activation, Add, LeakyReLU, ReLU, Rescaling, Softmax
+from fastcnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from fastcnn.layers.shape import Flatten, Input, InputLayer, ZeroPadding2D
 
 # Keras' second names
 AvgPool2D = AveragePooling2D
 Convolution2D = Conv2D
 GlobalAvgPool2D = GlobalAveragePooling2D
+GlobalMaxPool2D = GlobalMaxPooling2D
 MaxPool2D = MaxPooling2D
 
 CLASSES: dict[str, type[Layer]] = {
@@ -27,7 +28,9 @@ CLASSES: dict[str, type[Layer]] = {
         Dense,
         Flatten,
         GlobalAveragePooling2D,
+        GlobalMaxPooling2D,
         InputLayer,
+        LeakyReLU,
         MaxPooling2D,
         ReLU,
         Rescaling,
@@ -48,9 +51,12 @@ __all__ = [
     "Flatten",
     "GlobalAveragePooling2D",
     "GlobalAvgPool2D",
+    "GlobalMaxPool2D",
+    "GlobalMaxPooling2D",
     "Input",
     "InputLayer",
     "Layer",
+    "LeakyReLU",
     "MaxPool2D",
     "MaxPooling2D",
     "ReLU",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
@@ -45,6 +46,36 @@ class ReLU(Layer):
         """Append relu_backward: dx = dy where y > 0."""
         if s.dxs[0] is not None:
             p.relu_backward(s.y, s.gradient, s.dxs[0], accumulate=s.accumulate[0])
+
+
+class LeakyReLU(Layer):
+    """y = x where x > 0, else x * negative_slope; NaN stays NaN."""
+
+    saves = "y"
+    inplace = True
+    passes_gradient = True
+
+    def __init__(self, negative_slope: float = 0.3, **options: Unpack[LayerOptions]) -> None:
+        super().__init__(**options)
+        # a slope below 0, which Keras refuses too, would hide in y where x was positive
+        if not isinstance(negative_slope, int | float) or not 0 <= negative_slope < math.inf:
+            raise ValueError(f"LeakyReLU: negative_slope must be a finite number of at least 0, got {negative_slope!r}")
+        self.negative_slope = float(negative_slope)
+
+    def build(self, *shapes: Shape) -> Shape:
+        """Return the input's shape."""
+        return one_input(self, shapes)
+
+    def emit_forward(self, s: Slots, p: Emitter) -> None:
+        """Append leaky_relu_forward."""
+        p.leaky_relu_forward(s.xs[0], s.y, negative_slope=self.negative_slope)
+
+    def emit_backward(self, s: Slots, p: Emitter) -> None:
+        """Append leaky_relu_backward: dx = dy where y > 0, else dy * negative_slope."""
+        if s.dxs[0] is not None:
+            p.leaky_relu_backward(
+                s.y, s.gradient, s.dxs[0], negative_slope=self.negative_slope, accumulate=s.accumulate[0]
+            )
 
 
 class Softmax(Layer):

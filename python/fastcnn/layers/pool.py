@@ -157,20 +157,22 @@ class AveragePooling2D(_Pooling2D):
             )
 
 
-class GlobalAveragePooling2D(Layer):
-    """Mean of x[N,H,W,C] over its pixels: [N,C], or [N,1,1,C] with `keepdims`."""
-
+class _GlobalPooling2D(Layer):
     only_defaults = ("data_format",)
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
-        channels_last("GlobalAveragePooling2D", data_format)
+        channels_last(type(self).__name__, data_format)
         self.keepdims = bool(keepdims)
 
     def build(self, *shapes: Shape) -> Shape:
         """Return (C,) or (1, 1, C)."""
         C = one_input(self, shapes, 3, "[H, W, C]")[2]
         return (1, 1, C) if self.keepdims else (C,)
+
+
+class GlobalAveragePooling2D(_GlobalPooling2D):
+    """Mean of x[N,H,W,C] over its pixels: [N,C], or [N,1,1,C] with `keepdims`."""
 
     def emit_forward(self, s: Slots, p: Emitter) -> None:
         """Append global_average_pool2d_forward."""
@@ -181,3 +183,21 @@ class GlobalAveragePooling2D(Layer):
         if s.dxs[0] is not None:
             dy = s.gradient.reshape(len(s.gradient), -1)
             p.global_average_pool2d_backward(dy, s.dxs[0], accumulate=s.accumulate[0])
+
+
+class GlobalMaxPooling2D(_GlobalPooling2D):
+    """Largest value of x[N,H,W,C] over its pixels, NaN if there is one: [N,C], or [N,1,1,C] with `keepdims`."""
+
+    def cache(self, bounds: Bounds, p: Emitter) -> dict[str, CacheSpec]:
+        """Keep the pixel of each maximum if there is a backward run."""
+        return {"argmax": CacheSpec((bounds.batch, bounds.y[-1]), "int64")} if bounds.backward else {}
+
+    def emit_forward(self, s: Slots, p: Emitter) -> None:
+        """Append global_max_pool2d_forward."""
+        p.global_max_pool2d_forward(s.xs[0], s.y.reshape(len(s.y), -1), argmax=s.cache.get("argmax"))
+
+    def emit_backward(self, s: Slots, p: Emitter) -> None:
+        """Append global_max_pool2d_backward: dx = dy at the first of the largest values, else 0."""
+        if s.dxs[0] is not None:
+            dy = s.gradient.reshape(len(s.gradient), -1)
+            p.global_max_pool2d_backward(dy, s.cache["argmax"], s.dxs[0], accumulate=s.accumulate[0])

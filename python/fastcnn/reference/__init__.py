@@ -39,6 +39,8 @@ from fastcnn.reference.norm import (
 from fastcnn.reference.optim import adam_step, rmsprop_step, sgd_step
 from fastcnn.reference.pointwise import (
     add_forward,
+    leaky_relu_backward,
+    leaky_relu_forward,
     relu_backward,
     relu_forward,
     zero_pad_backward,
@@ -108,6 +110,8 @@ __all__ = [
     "global_max_pool_backward",
     "global_max_pool_forward",
     "hard_bound",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "log_softmax",
     "magnitude",
     "max_pool_backward",

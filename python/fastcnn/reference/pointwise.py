@@ -1,4 +1,4 @@
-"""Element by element: ReLU, addition, zero padding."""
+"""Element by element: ReLU, leaky ReLU, addition, zero padding."""
 
 from __future__ import annotations
 
@@ -23,6 +23,25 @@ def relu_backward(dy: ArrayLike, y: ArrayLike) -> Array:
     y = float64("relu_backward", "y", y)
     check_shape("relu_backward", "dy", dy.shape, y.shape)
     return np.where(y > 0, dy, 0.0)
+
+
+@special_values
+def leaky_relu_forward(x: ArrayLike, negative_slope: float) -> Array:
+    """Return x > 0 ? x : x*negative_slope, which keeps NaN and -0."""
+    x = float64("leaky_relu_forward", "x", x)
+    return np.where(x > 0, x, x * negative_slope)
+
+
+@special_values
+def leaky_relu_backward(dy: ArrayLike, y: ArrayLike, negative_slope: float) -> Array:
+    """Return dx = y > 0 ? dy : dy*negative_slope, also at 0 and NaN.
+
+    For a slope of 0 or more, y may as well be leaky_relu_forward's x.
+    """
+    dy = float64("leaky_relu_backward", "dy", dy)
+    y = float64("leaky_relu_backward", "y", y)
+    check_shape("leaky_relu_backward", "dy", dy.shape, y.shape)
+    return np.where(y > 0, dy, dy * negative_slope)
 
 
 @special_values
