@@ -168,20 +168,30 @@ FASTCNN_INLINE void gather(const Problem& p, const float* x, int64_t first, int6
     }
 }
 
+constexpr int64_t kSumRun = 16;  // terms summed before they join the total: equal ones, as padding makes, round alike
+
 // mean and sum of squared deviations of `rows` rows of one panel, in two passes while they are in cache; the second
 // also sums the plain deviations, which corrects the rounded mean of the first
 FASTCNN_INLINE void block_statistics(const float* y, int64_t rows, int64_t row_stride, int64_t width, float* mean,
                                      float* squares) {
   for (int64_t c = 0; c < width; c += kLanes) {
     const int64_t n = smaller(kLanes, width - c);
-    vf sum{};
-    for (int64_t m = 0; m < rows; ++m) sum += load_upto(y + m * row_stride + c, n);
-    const vf average = sum * broadcast(1.0f / static_cast<float>(rows));
-    vf deviations{}, rest{};
-    for (int64_t m = 0; m < rows; ++m) {
-      const vf d = load_upto(y + m * row_stride + c, n) - average;
-      deviations += d * d;
-      rest += d;
+    vf total{}, deviations{}, rest{};
+    for (int64_t first = 0; first < rows; first += kSumRun) {
+      vf sum{};
+      for (int64_t m = first; m < smaller(rows, first + kSumRun); ++m) sum += load_upto(y + m * row_stride + c, n);
+      total += sum;
+    }
+    const vf average = total * broadcast(1.0f / static_cast<float>(rows));
+    for (int64_t first = 0; first < rows; first += kSumRun) {
+      vf squares_run{}, rest_run{};
+      for (int64_t m = first; m < smaller(rows, first + kSumRun); ++m) {
+        const vf d = load_upto(y + m * row_stride + c, n) - average;
+        squares_run += d * d;
+        rest_run += d;
+      }
+      deviations += squares_run;
+      rest += rest_run;
     }
     const vf shift = rest * broadcast(1.0f / static_cast<float>(rows));
     store_upto(mean + c, average + shift, n);

@@ -233,29 +233,48 @@ static void transform_output(const Problem& p, const Grid& g, const Epilogue& ep
 // mean and sum of squared deviations of the outputs of a chunk's tiles, channels of one group, while they are in cache
 static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int64_t count, int64_t k0, int64_t columns,
                              const float* y, float* mean, float* squares) {
-  const auto each = [&](int64_t k, int64_t n, const auto& f) FASTCNN_LAMBDA {
-    for (int64_t i = 0; i < count; ++i) {
-      const TileAt at = tile_at(g, first + i);
-      const int64_t rows_left = smaller(kTile, p.P - at.h), columns_left = smaller(kTile, p.Q - at.w);
-      for (int64_t r = 0; r < rows_left; ++r)
-        for (int64_t s = 0; s < columns_left; ++s)
-          f(load_upto(y + ((at.n * p.P + at.h + r) * p.Q + at.w + s) * p.K + k, n));
-    }
+  // f(y) for the outputs of tile i
+  const auto each = [&](int64_t i, int64_t k, int64_t n, const auto& f) FASTCNN_LAMBDA {
+    const TileAt at = tile_at(g, first + i);
+    const int64_t rows_left = smaller(kTile, p.P - at.h), columns_left = smaller(kTile, p.Q - at.w);
+    for (int64_t r = 0; r < rows_left; ++r)
+      for (int64_t s = 0; s < columns_left; ++s)
+        f(load_upto(y + ((at.n * p.P + at.h + r) * p.Q + at.w + s) * p.K + k, n));
   };
+  // Sums of a tile, then of a run of tiles, then of all: see gemm::kSumRun.
+  constexpr int64_t kTiles = gemm::kSumRun;
   for (int64_t c = 0; c < columns; c += kLanes) {
     const int64_t n = smaller(kLanes, columns - c);
-    vf sum{}, deviations{}, rest{};
+    vf total{}, deviations{}, rest{};
     int64_t pixels = 0;
-    each(k0 + c, n, [&](vf v) FASTCNN_LAMBDA {
-      sum += v;
-      ++pixels;
-    });
-    const vf average = sum * broadcast(1.0f / static_cast<float>(pixels));
-    each(k0 + c, n, [&](vf v) FASTCNN_LAMBDA {
-      const vf d = v - average;
-      deviations += d * d;
-      rest += d;
-    });
+    for (int64_t begin = 0; begin < count; begin += kTiles) {
+      vf sum{};
+      for (int64_t i = begin; i < smaller(count, begin + kTiles); ++i) {
+        vf tile{};
+        each(i, k0 + c, n, [&](vf v) FASTCNN_LAMBDA {
+          tile += v;
+          ++pixels;
+        });
+        sum += tile;
+      }
+      total += sum;
+    }
+    const vf average = total * broadcast(1.0f / static_cast<float>(pixels));
+    for (int64_t begin = 0; begin < count; begin += kTiles) {
+      vf squares_run{}, rest_run{};
+      for (int64_t i = begin; i < smaller(count, begin + kTiles); ++i) {
+        vf tile_squares{}, tile_rest{};
+        each(i, k0 + c, n, [&](vf v) FASTCNN_LAMBDA {
+          const vf d = v - average;
+          tile_squares += d * d;
+          tile_rest += d;
+        });
+        squares_run += tile_squares;
+        rest_run += tile_rest;
+      }
+      deviations += squares_run;
+      rest += rest_run;
+    }
     const vf shift = rest * broadcast(1.0f / static_cast<float>(pixels));  // corrects the rounded mean
     store_upto(mean + k0 + c, average + shift, n);
     store_upto(squares + k0 + c, deviations - rest * shift, n);
