@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "core/float_environment.hpp"
+#include "core/threads.hpp"
 
 namespace fastcnn {
 
@@ -13,8 +14,6 @@ inline std::atomic<bool> team_started{false};
 inline std::atomic<bool> run_serial{false};  // set in a forked child: libgomp's threads do not exist there
 
 inline bool in_parallel() { return omp_in_parallel() != 0; }
-
-constexpr int kMostThreads = 128;
 
 // Each worker begins with its own part of the tasks, the same part in every layer, so that it finds in its cache what
 // it wrote there; then it helps the others.

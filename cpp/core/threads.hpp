@@ -4,6 +4,8 @@
 
 namespace fastcnn {
 
+constexpr int kMostThreads = 128;
+
 // Runs body(context, task, worker) for task = 0..count-1, each once, in any order, on up to num_threads() workers
 // numbered from 0. `work` is the whole cost in multiply-adds: small or nested calls run serially on the caller. body
 // must not throw.

@@ -40,10 +40,10 @@ int64_t conv2d_statistics_blocks(const Conv2DShape& s, Conv2DAlgorithm algorithm
   return algorithm == Conv2DAlgorithm::winograd ? winograd::grid(winograd_forward(s)).chunks
                                                 : gemm::grid(gemm::forward_problem(s), false).blocks;
 }
-ScratchSize conv2d_forward_scratch(const Conv2DShape& s, Conv2DAlgorithm algorithm, const Prologue& prologue,
+ScratchSize conv2d_forward_scratch(const Conv2DShape& s, Conv2DAlgorithm algorithm, const Prologue&,
                                    const Epilogue& epilogue) {
   if (algorithm == Conv2DAlgorithm::winograd) return winograd::scratch_size(winograd_forward(s));
-  return {0, gemm::layout(gemm::forward_problem(s), prologue, epilogue.pool).bytes};
+  return gemm::scratch_size(gemm::forward_problem(s), epilogue.pool);
 }
 void conv2d_forward(const Conv2DShape& s, Conv2DAlgorithm algorithm, const Prologue& prologue, const float* x,
                     const float* packed, const Epilogue& epilogue, float* y, const Scratch& scratch) {
@@ -71,7 +71,7 @@ ScratchSize conv2d_backward_data_scratch(const Conv2DShape& s, Conv2DAlgorithm a
   if (algorithm == Conv2DAlgorithm::winograd) return winograd::scratch_size(winograd_backward(s));
   ScratchSize size{0, 0};
   gemm::for_phases(s, [&](const gemm::Problem& p) {
-    size.per_worker = larger(size.per_worker, gemm::layout(p, kNoPrologue, false).bytes);
+    size.per_worker = larger(size.per_worker, gemm::scratch_size(p, false).per_worker);
   });
   return size;
 }

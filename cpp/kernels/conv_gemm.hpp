@@ -1,9 +1,13 @@
-// Convolution as a sum over window taps of GEMMs, without im2col: y[m][k] = sum over taps of x[row(m, tap)] * w[tap].
+// Convolution as a sum over window taps of GEMMs: y[m][k] = sum over taps of x[row(m, tap)] * w[tap].
 //
 // Rows m are output pixels; a tap's row is a pixel of x, or zeros where the window lies in the padding. 1x1 is one tap.
 // The same loops run backward-data: dx is split into stride_h * stride_w phases, and each phase is such a sum over dy
-// with the taps r that satisfy (h + pad - r*dilation) % stride == 0. Weights are packed [panel][tap][C][NR]. With few
-// channels (the stem), or when x is normalised while loading, a block's rows are first gathered into scratch.
+// with the taps r that satisfy (h + pad - r*dilation) % stride == 0. Weights are packed [panel][tap][C][NR].
+//
+// A block of rows is first copied, normalised on the way if asked, into the order in which the micro-kernel reads it:
+// [tile][plane][row of the tile][kDepth]. Pixels of x itself lie a power of two apart and would share a few cache sets.
+// The product of a block and a panel goes chunk by chunk of planes, so that the panel's part stays in the L1 cache for
+// all tiles of the block; sums wait in memory meanwhile, each still one chain in ascending k.
 #pragma once
 #include "kernels/gemm.hpp"
 
@@ -24,27 +28,46 @@ struct Problem {
   int64_t out_H, out_W, out_h, out_w, out_step_h, out_step_w;  // where the grid lies in y
 };
 
-constexpr int64_t kGatherBelow = 16;  // channels; below, a tap is too short for the inner loop
+constexpr int64_t kChunkPlanes = 12;  // planes whose weights stay in the L1 cache
 constexpr int64_t kBlockRows = 144;  // rows whose A stays in the L2 cache over all panels
 constexpr int64_t kBlockFloats = 96 * 1024;
+constexpr int64_t kFewRows = 98;  // below, the weights would pass by too often
 constexpr int64_t kTasks = 16;  // at least so many, so that no core idles at the end
 
 FASTCNN_INLINE int64_t panels(int64_t K) { return ceil_div(K, kNR); }
 FASTCNN_INLINE int64_t tap_count(const Problem& p) { return p.rows.count * p.columns.count; }
 FASTCNN_INLINE int64_t packed_size(int64_t window, int64_t C, int64_t K) { return panels(K) * window * C * kNR; }
 
-FASTCNN_INLINE bool pointwise(const Problem& p) {  // x itself is the matrix A
-  return p.rows.count * p.columns.count == 1 && p.in_step_h == 1 && p.in_step_w == 1 && p.rows.offset == 0 &&
-         p.columns.offset == 0 && p.OH == p.IH && p.OW == p.IW;
-}
-FASTCNN_INLINE bool gathers(const Problem& p, const Prologue& prologue) {
-  return prologue.mean || (p.C < kGatherBelow && !pointwise(p));
+// How k is cut into planes. Few channels: the taps of a row are joined first, as they lie in the packed weights.
+struct Depth {
+  bool joined;
+  int64_t runs, length, planes;  // a run is a tap or all of them; planes of all runs
+};
+FASTCNN_INLINE Depth depth(const Problem& p) {
+  const int64_t taps = tap_count(p);
+  if (p.C < kDepth && taps > 1 && taps == p.window) return {true, 1, taps * p.C, ceil_div(taps * p.C, kDepth)};
+  return {false, taps, p.C, taps * ceil_div(p.C, kDepth)};
 }
 
 // How the work is cut; a function of the shape only.
 struct Grid {
   int64_t blocks, block_rows, groups, group_panels;
 };
+
+// At most `limit` tiles a block, so many that blocks of equal size come in pairs and each core gets as much.
+FASTCNN_INLINE int64_t tiles_a_block(int64_t M, int64_t limit) {
+  const int64_t tiles = larger(1, ceil_div(M, kMR));
+  if (tiles <= limit) return tiles;
+  int64_t best = limit, least = -1;
+  for (int64_t t = limit; t > limit * 2 / 3; --t) {
+    const int64_t idle = round_up(ceil_div(tiles, t), 2) * t - tiles;
+    if (least < 0 || idle < least) {
+      best = t;
+      least = idle;
+    }
+  }
+  return best;
+}
 
 FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
   Grid g;
@@ -54,9 +77,7 @@ FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
   } else {
     const int64_t M = p.N * p.OH * p.OW;
     const int64_t K = larger(1, p.C * tap_count(p));
-    const int64_t limit = larger(kMR, smaller(kBlockRows, kBlockFloats / K) / kMR * kMR);
-    g.blocks = larger(1, ceil_div(M, limit));
-    g.block_rows = smaller(limit, larger(kMR, round_up(ceil_div(M, g.blocks), kMR)));  // M = 0: no block
+    g.block_rows = kMR * tiles_a_block(M, smaller(kBlockRows, larger(kFewRows, kBlockFloats / K)) / kMR);
     g.blocks = ceil_div(M, g.block_rows);
   }
   const int64_t all = panels(p.K);
@@ -66,22 +87,37 @@ FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
   return g;
 }
 
-// One worker's memory: row pointers or gathered rows, a row of zeros, a pooled panel.
-struct Layout {
-  int64_t table, gathered, zeros, panel, bytes;
+struct Plane {
+  int64_t weights, count;  // where its weights begin in a panel, values of k
 };
 
-FASTCNN_INLINE Layout layout(const Problem& p, const Prologue& prologue, bool pool) {
-  const Grid g = grid(p, pool);
-  const int64_t taps = tap_count(p);
+// One worker's memory: the planes, a tile's rows of joined taps, the rows of a block, the sums of a panel.
+struct Layout {
+  int64_t planes, joined, rows, panel, bytes;
+};
+
+FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bool pool) {
   Layout l;
-  l.table = 0;
-  const bool table = !pointwise(p) && !gathers(p, prologue);
-  l.gathered = round_up(table ? taps * g.block_rows * static_cast<int64_t>(sizeof(float*)) : 0, 64);
-  l.zeros = l.gathered + round_up(gathers(p, prologue) ? g.block_rows * taps * p.C * 4 : 0, 64);
-  l.panel = l.zeros + round_up(p.C * 4, 64);
-  l.bytes = l.panel + (pool ? g.block_rows * kNR * 4 : 0);
+  l.planes = 0;
+  l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
+  l.rows = l.joined + (d.joined ? kMR * d.planes * kDepth * 4 : 0);
+  l.panel = l.rows + g.block_rows * d.planes * kDepth * 4;
+  l.bytes = l.panel + (pool || d.planes > kChunkPlanes ? g.block_rows * kNR * 4 : 0);
   return l;
+}
+
+FASTCNN_INLINE ScratchSize scratch_size(const Problem& p, bool pool) {
+  return {0, layout(p, grid(p, pool), depth(p), pool).bytes};
+}
+
+FASTCNN_INLINE void make_planes(const Problem& p, const Depth& d, Plane* planes) {
+  const int64_t row = p.C * kNR;
+  for (int64_t a = 0; a < (d.joined ? 1 : p.rows.count); ++a)
+    for (int64_t b = 0; b < (d.joined ? 1 : p.columns.count); ++b) {
+      const int64_t tap = (p.rows.first + a * p.rows.step) * p.window_columns + p.columns.first + b * p.columns.step;
+      for (int64_t k = 0; k < d.length; k += kDepth)
+        *planes++ = {(d.joined ? 0 : tap * row) + k * kNR, smaller(kDepth, d.length - k)};
+    }
 }
 
 // Output pixel m of the grid.
@@ -107,17 +143,6 @@ FASTCNN_INLINE const float* row(const Problem& p, const float* x, const Pixel& a
   return x + ((at.n * p.IH + h) * p.IW + w) * p.C;
 }
 
-FASTCNN_INLINE void make_table(const Problem& p, const float* x, int64_t first, int64_t rows, const float* zeros,
-                               const float** table) {
-  Pixel at = pixel(p, first);
-  for (int64_t m = 0; m < rows; ++m, advance(p, at))
-    for (int64_t a = 0, tap = 0; a < p.rows.count; ++a)
-      for (int64_t b = 0; b < p.columns.count; ++b, ++tap) {
-        const float* found = row(p, x, at, a, b);
-        table[tap * rows + m] = found ? found : zeros;
-      }
-}
-
 // Short runs, where a call to memcpy would cost more than the copy: the last vector overlaps the one before.
 FASTCNN_INLINE void copy_run(const float* from, int64_t count, float* to) {
   if (count < kLanes) {
@@ -128,44 +153,71 @@ FASTCNN_INLINE void copy_run(const float* from, int64_t count, float* to) {
   store(to + count - kLanes, load(from + count - kLanes));
 }
 
-FASTCNN_INLINE void load_row(const float* x, int64_t C, const Prologue& prologue, float* out) {
-  if (!x) {
-    for (int64_t c = 0; c < C; ++c) out[c] = 0;
-  } else if (!prologue.mean) {
-    for (int64_t c = 0; c < C; ++c) out[c] = x[c];
-  } else {
-    for (int64_t c = 0; c < C; c += kLanes) {
-      const int64_t n = smaller(kLanes, C - c);
-      vf v = (load_upto(x + c, n) - load_upto(prologue.mean + c, n)) * load_upto(prologue.scale + c, n) +
-             load_upto(prologue.shift + c, n);
+// A pixel of x (null: padding), normalised if asked, to planes `step` apart; their ends are filled with zeros.
+FASTCNN_INLINE void place_row(const float* x, int64_t C, const Prologue& prologue, float* out, int64_t step) {
+  for (int64_t c = 0; c < C; c += kLanes) {
+    const int64_t n = smaller(kLanes, C - c);
+    vf v{};
+    if (x) v = load_upto(x + c, n);
+    if (x && prologue.mean) {
+      v = (v - load_upto(prologue.mean + c, n)) * load_upto(prologue.scale + c, n) + load_upto(prologue.shift + c, n);
       if (prologue.relu) v = relu(v);
-      store_upto(out + c, v, n);
     }
+    store(out + c / kDepth * step + c % kDepth, v);
   }
 }
 
-FASTCNN_INLINE void gather(const Problem& p, const float* x, int64_t first, int64_t rows, const Prologue& prologue,
-                           float* out) {
-  Pixel at = pixel(p, first);
-  // Unit steps: the taps of one window row are neighbours in memory, so the part inside the picture is one copy.
-  const bool runs = !prologue.mean && p.columns.offset_step == 1;
-  for (int64_t m = 0; m < rows; ++m, advance(p, at))
-    for (int64_t a = 0; a < p.rows.count; ++a) {
-      if (runs) {
-        const int64_t h = at.oh * p.in_step_h + p.rows.offset + a * p.rows.offset_step;
-        const int64_t w = at.ow * p.in_step_w + p.columns.offset, width = p.columns.count;
-        const bool inside = h >= 0 && h < p.IH;
-        const int64_t begin = inside ? smaller(width, larger(0, -w)) : width;
-        const int64_t end = inside ? larger(begin, smaller(width, p.IW - w)) : width;
-        const float* from = x + ((at.n * p.IH + h) * p.IW + w) * p.C;
-        for (int64_t i = 0; i < begin * p.C; ++i) out[i] = 0;
-        copy_run(from + begin * p.C, (end - begin) * p.C, out + begin * p.C);
-        for (int64_t i = end * p.C; i < width * p.C; ++i) out[i] = 0;
-        out += width * p.C;
-      } else {
-        for (int64_t b = 0; b < p.columns.count; ++b, out += p.C) load_row(row(p, x, at, a, b), p.C, prologue, out);
+// All taps of an output pixel, one after the other.
+FASTCNN_INLINE void join_row(const Problem& p, const float* x, const Pixel& at, const Prologue& prologue, float* out) {
+  for (int64_t a = 0; a < p.rows.count; ++a) {
+    if (prologue.mean || p.columns.offset_step != 1) {
+      for (int64_t b = 0; b < p.columns.count; ++b, out += p.C) {
+        const float* from = row(p, x, at, a, b);
+        for (int64_t c = 0; c < p.C; ++c) {
+          float v = from ? from[c] : 0.0f;
+          if (from && prologue.mean) {
+            v = (v - prologue.mean[c]) * prologue.scale[c] + prologue.shift[c];
+            if (prologue.relu && v < 0) v = 0;
+          }
+          out[c] = v;
+        }
       }
+      continue;
     }
+    // The taps of one window row are neighbours in memory, so the part inside the picture is one copy.
+    const int64_t h = at.oh * p.in_step_h + p.rows.offset + a * p.rows.offset_step;
+    const int64_t w = at.ow * p.in_step_w + p.columns.offset, width = p.columns.count;
+    const bool inside = h >= 0 && h < p.IH;
+    const int64_t begin = inside ? smaller(width, larger(0, -w)) : width;
+    const int64_t end = inside ? larger(begin, smaller(width, p.IW - w)) : width;
+    for (int64_t i = 0; i < begin * p.C; ++i) out[i] = 0;
+    if (end > begin) copy_run(x + ((at.n * p.IH + h) * p.IW + w + begin) * p.C, (end - begin) * p.C, out + begin * p.C);
+    for (int64_t i = end * p.C; i < width * p.C; ++i) out[i] = 0;
+    out += width * p.C;
+  }
+}
+
+static void place_rows(const Problem& p, const Depth& d, const Prologue& prologue, const float* x, int64_t first,
+                       int64_t rows, float* joined, float* out) {
+  Pixel at = pixel(p, first);
+  const int64_t planes_a_tap = ceil_div(p.C, kDepth);
+  for_tiles(rows, [&](int64_t m, int64_t count) {
+    const int64_t length = d.planes * kDepth, step = count * kDepth;
+    float* tile = out + m * length;
+    if (d.joined) {  // all rows first: a load that spans two fresh stores would wait for both
+      for (int64_t i = 0; i < count; ++i, advance(p, at)) join_row(p, x, at, prologue, joined + i * length);
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t k = 0; k < length; k += kLanes)
+          store(tile + k / kDepth * step + i * kDepth + k % kDepth, load(joined + i * length + k));
+      return;
+    }
+    for (int64_t i = 0; i < count; ++i, advance(p, at)) {
+      float* to = tile + i * kDepth;
+      for (int64_t a = 0; a < p.rows.count; ++a)
+        for (int64_t b = 0; b < p.columns.count; ++b, to += planes_a_tap * step)
+          place_row(row(p, x, at, a, b), p.C, prologue, to, step);
+    }
+  });
 }
 
 constexpr int64_t kSumRun = 16;  // terms summed before they join the total: equal ones, as padding makes, round alike
@@ -264,11 +316,10 @@ FASTCNN_INLINE void finish(Tile<MR>& tile, const Epilogue& epilogue, int64_t col
   }
 }
 
-// One block of output pixels times one group of panels.
-static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, const float* x, const float* packed,
-                     const Epilogue& epilogue, float* y, int64_t block, int64_t group, char* memory) {
-  const int64_t taps = tap_count(p);
-  const Layout l = layout(p, prologue, epilogue.pool);
+// One block of output pixels times one group of panels. `placed` is the block whose rows the worker's memory holds.
+static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layout& l, const Prologue& prologue,
+                     const float* x, const float* packed, const Epilogue& epilogue, float* y, int64_t block,
+                     int64_t group, int64_t& placed, char* memory) {
   int64_t first, rows;
   if (epilogue.pool) {
     first = (block / (p.OH / 2) * p.OH + block % (p.OH / 2) * 2) * p.OW;
@@ -277,73 +328,70 @@ static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, 
     first = block * g.block_rows;
     rows = smaller(g.block_rows, p.N * p.OH * p.OW - first);
   }
-  float* zeros = reinterpret_cast<float*>(memory + l.zeros);
-  const float** table = reinterpret_cast<const float**>(memory + l.table);
-  float* gathered = reinterpret_cast<float*>(memory + l.gathered);
+  Plane* planes = reinterpret_cast<Plane*>(memory + l.planes);
+  float* placed_rows = reinterpret_cast<float*>(memory + l.rows);
   float* panel = reinterpret_cast<float*>(memory + l.panel);
-  const bool direct = pointwise(p) && !prologue.mean;
-  const bool gathering = gathers(p, prologue);
-  if (gathering) {
-    gather(p, x, first, rows, prologue, gathered);
-  } else if (!direct) {
-    for (int64_t c = 0; c < p.C; ++c) zeros[c] = 0;
-    make_table(p, x, first, rows, zeros, table);
+  if (placed != block) {
+    if (placed < 0) make_planes(p, d, planes);
+    place_rows(p, d, prologue, x, first, rows, reinterpret_cast<float*>(memory + l.joined), placed_rows);
+    placed = block;
   }
   const bool whole = p.out_step_h == 1 && p.out_step_w == 1 && p.out_H == p.OH && p.out_W == p.OW;
-  // One long product where the taps of a row lie side by side, in x or gathered, as they do in the packed weights.
-  const bool one_run = direct || (gathering && taps == p.window);
-  const int64_t first_tap = taps ? (p.rows.first * p.window_columns + p.columns.first) * p.C * kNR : 0;
   const int64_t panel_size = p.window * p.C * kNR;
+  const int64_t chunks = larger(1, ceil_div(d.planes, kChunkPlanes));
   // Maxima come before ReLU: fewer to do, and the same result.
   Epilogue after = epilogue;
   after.relu = epilogue.relu && !epilogue.pool;
   float* const target = epilogue.pool ? panel : y;
-  const float* rows_base = gathering ? gathered : x + first * p.C;
-  const int64_t row_length = gathering ? taps * p.C : p.C;
 
   const int64_t last_panel = smaller(panels(p.K), (group + 1) * g.group_panels);
   for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
     const float* b = packed + j * panel_size;
     const int64_t column = j * kNR, width = smaller(kNR, p.K - column);
-    for_tiles(rows, [&](int64_t m, int64_t count) {
-      with_rows(count, [&]<int MR>() {
-        int64_t offsets[MR];  // of the rows' first element in `target`
-        if (epilogue.pool) {
-          for (int i = 0; i < MR; ++i) offsets[i] = (m + i) * kNR;
-        } else if (whole) {
-          for (int i = 0; i < MR; ++i) offsets[i] = (first + m + i) * p.K + column;
-        } else {
-          Pixel at = pixel(p, first + m);
-          for (int i = 0; i < MR; ++i, advance(p, at))
-            offsets[i] =
-                ((at.n * p.out_H + p.out_h + at.oh * p.out_step_h) * p.out_W + p.out_w + at.ow * p.out_step_w) * p.K +
-                column;
-        }
-        // The product takes long enough to fetch what the epilogue will touch.
-        FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-          if (epilogue.residual) prefetch(epilogue.residual + offsets[i]);
-          prefetch_to_write(target + offsets[i]);
-        }
-        Tile<MR> tile;
-        tile.zero();
-        if (one_run) {
-          RowsA<MR> a;
-          FASTCNN_UNROLL for (int i = 0; i < MR; ++i) a.row[i] = rows_base + (m + i) * row_length;
-          tile.multiply(a, b + first_tap, kNR, row_length);
-        } else {
-          for (int64_t ra = 0, tap = 0; ra < p.rows.count; ++ra)
-            for (int64_t cb = 0; cb < p.columns.count; ++cb, ++tap) {
-              RowsA<MR> a;
-              FASTCNN_UNROLL for (int i = 0; i < MR; ++i) a.row[i] =
-                  gathering ? gathered + ((m + i) * taps + tap) * p.C : table[tap * rows + m + i];
-              const int64_t index =
-                  (p.rows.first + ra * p.rows.step) * p.window_columns + p.columns.first + cb * p.columns.step;
-              tile.multiply(a, b + index * p.C * kNR, kNR, p.C);
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const int64_t begin = d.planes * chunk / chunks, end = d.planes * (chunk + 1) / chunks;
+      const bool last = chunk == chunks - 1;
+      for_tiles(rows, [&](int64_t m, int64_t count) {
+        with_rows(count, [&]<int MR>() {
+          int64_t offsets[MR];  // of the rows' first element in `target`
+          if (last) {
+            if (epilogue.pool) {
+              for (int i = 0; i < MR; ++i) offsets[i] = (m + i) * kNR;
+            } else if (whole) {
+              for (int i = 0; i < MR; ++i) offsets[i] = (first + m + i) * p.K + column;
+            } else {
+              Pixel at = pixel(p, first + m);
+              for (int i = 0; i < MR; ++i, advance(p, at))
+                offsets[i] =
+                    ((at.n * p.out_H + p.out_h + at.oh * p.out_step_h) * p.out_W + p.out_w + at.ow * p.out_step_w) *
+                        p.K +
+                    column;
             }
-        }
-        finish(tile, after, column, width, offsets, target);
+            // The product takes long enough to fetch what the epilogue will touch.
+            FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+              if (epilogue.residual) prefetch(epilogue.residual + offsets[i]);
+              prefetch_to_write(target + offsets[i]);
+            }
+          }
+          Tile<MR> tile;
+          if (chunk)
+            tile.load_from(panel + m * kNR, kNR);
+          else
+            tile.zero();
+          const float* a = placed_rows + m * d.planes * kDepth;
+          Ahead ahead(b + (planes[begin].weights + (end - begin) * kDepth * kNR), end - begin, m, count, rows);
+          for (int64_t k = begin; k < end; ++k) {
+            const float* weights = b + planes[k].weights;
+            ahead.fetch();
+            tile.multiply(BlockA<kDepth, 1>{a + k * MR * kDepth}, weights, kNR, planes[k].count);
+          }
+          if (last)
+            finish(tile, after, column, width, offsets, target);
+          else
+            tile.store_to(panel + m * kNR, kNR);
+        });
       });
-    });
+    }
     if (epilogue.statistics) {
       float* mean = epilogue.statistics + block * 2 * p.K + column;
       block_statistics(y + first * p.K + column, rows, p.K, width, mean, mean + p.K);
@@ -365,10 +413,14 @@ static void run_task(const Problem& p, const Grid& g, const Prologue& prologue, 
 static void run(const Problem& p, const Prologue& prologue, const float* x, const float* packed,
                 const Epilogue& epilogue, float* y, const Scratch& scratch) {
   const Grid g = grid(p, epilogue.pool);
+  const Depth d = depth(p);
+  const Layout l = layout(p, g, d, epilogue.pool);
   const int64_t work = p.N * p.OH * p.OW * p.K * p.C * tap_count(p);
+  int64_t placed[kMostThreads];
+  for (int64_t& block : placed) block = -1;
   // Panels vary fastest: neighbouring tasks read the same block of x.
   parallel_for_tasks(g.blocks * g.groups, work, [&](int64_t task, int worker) {
-    run_task(p, g, prologue, x, packed, epilogue, y, task / g.groups, task % g.groups,
+    run_task(p, g, d, l, prologue, x, packed, epilogue, y, task / g.groups, task % g.groups, placed[worker],
              scratch.workers + worker * scratch.worker_bytes);
   });
 }

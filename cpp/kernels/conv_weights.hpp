@@ -23,7 +23,7 @@ struct Grid {
 
 FASTCNN_INLINE Grid grid(const Conv2DShape& s) {
   Grid g;
-  const bool joined = s.dilation_w == 1 && s.C < gemm::kGatherBelow;
+  const bool joined = s.dilation_w == 1 && s.C < kDepth;
   g.taps = joined ? s.R : s.R * s.S;
   g.width = joined ? s.S * s.C : s.C;
   g.row_block = smaller(kRowBlock, round_up(g.width, kMR));
@@ -47,7 +47,7 @@ FASTCNN_INLINE ScratchSize scratch_size(const Conv2DShape& s) {
 // a[block of MR][pixel][MR] = x[row(pixel, tap)][c0 + ...], zeros beyond C and in the padding
 static void pack_x(const Conv2DShape& s, const Grid& g, const float* x, int64_t tap, int64_t c0, int64_t rows,
                    int64_t first, int64_t count, float* a) {
-  const bool joined = g.taps == s.R && g.width == s.S * s.C && s.dilation_w == 1 && s.C < gemm::kGatherBelow;
+  const bool joined = g.taps == s.R && g.width == s.S * s.C && s.dilation_w == 1 && s.C < kDepth;
   const int64_t r = joined ? tap : tap / s.S, column = joined ? 0 : tap % s.S;
   const int64_t plane = s.P * s.Q;
   int64_t n = first / plane, p = first % plane / s.Q, q = first % s.Q;

@@ -2,9 +2,9 @@
 // channel.
 //
 // Lavin & Gray 2016; points {0, +-1/sqrt2, +-sqrt2, infinity}, whose errors are half those of the usual {0, +-1, +-2}
-// (Barabasz et al. 2018). Tiles of 4x4 outputs are transformed into V[36][C/16][T][16]; for each group of panels 36
-// small GEMMs give M[36][panel][T][NR], which is turned back at once while it is in cache. Weights U are packed
-// [group][36][panel][C][NR], so a group's weights are one stream.
+// (Barabasz et al. 2018). Tiles of 4x4 outputs are transformed into V[36][C/kDepth][T][kDepth]; for each group of
+// panels 36 small GEMMs give M[36][panel][T][NR], which is turned back at once while it is in cache. Weights U are
+// packed [group][36][panel][C][NR], so a group's weights are one stream.
 //
 // Two schedules with equal bits: "outer" gives each worker a chunk of tiles and all groups (U is read once per chunk);
 // "inner", for large U and few tiles, transforms one chunk together, then shares out the groups (U is read once).
@@ -16,7 +16,6 @@ namespace winograd {
 
 constexpr int64_t kTile = 4;
 constexpr int64_t kPoints = 36;
-constexpr int64_t kDepth = 16;  // channels side by side in V
 constexpr float kA = 0.70710678118654752440f, kB = 1.41421356237309504880f;  // a, b
 constexpr float kA2 = 0.5f, kB2 = 2.0f, kSum = 2.5f;                         // a^2, b^2, a^2 + b^2; a^2 b^2 = 1
 constexpr float kA3 = kA2 * kA, kB3 = kB2 * kB;
@@ -168,8 +167,11 @@ static void multiply(const Grid& g, int64_t group_panels, int64_t count, const f
           tile.zero();
           const float* a = v + t * kDepth;
           const float* b = u;
-          for (int64_t d = 0; d < g.depth; ++d, a += g.chunk * kDepth, b += kDepth * kNR)
+          Ahead ahead(u + panel_floats, g.depth, t, rows, count);
+          for (int64_t d = 0; d < g.depth; ++d, a += g.chunk * kDepth, b += kDepth * kNR) {
+            ahead.fetch();
             tile.multiply(BlockA<kDepth, 1>{a}, b, kNR, kDepth);
+          }
           tile.store_to(m + (j * g.chunk + t) * kNR, kNR);
         });
       });
@@ -401,12 +403,16 @@ FASTCNN_INLINE bool fits(int64_t R, int64_t S, int64_t stride_h, int64_t stride_
   return R == 3 && S == 3 && stride_h == 1 && stride_w == 1 && dilation_h == 1 && dilation_w == 1;
 }
 
-// Worth it for one image: products and transforms (4.7 and 3.3 vector operations a product) against nine direct ones.
+// A weight costs as much as so many products, since it comes from memory.
+constexpr double kWeightCost = kLanes == 16 ? 20 : 6;
+
+// Worth it for one image: products, transforms (4.7 and 3.3 vector operations a product) and weights of both ways.
 FASTCNN_INLINE bool pays(int64_t C, int64_t K, int64_t P, int64_t Q) {
   if (C < 16 || K < 16) return false;
   const double tiles = static_cast<double>(ceil_div(P, kTile) * ceil_div(Q, kTile));
-  const double cost = 36 * tiles * (1 + 4.7 / static_cast<double>(K) + 3.3 / static_cast<double>(C));
-  return cost < 0.8 * 9 * static_cast<double>(P * Q);
+  const double cost =
+      kPoints * (tiles * (1 + 4.7 / static_cast<double>(K) + 3.3 / static_cast<double>(C)) + kWeightCost);
+  return cost < 9 * (0.8 * static_cast<double>(P * Q) + kWeightCost);
 }
 
 }  // namespace winograd

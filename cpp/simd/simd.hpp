@@ -110,6 +110,7 @@ FASTCNN_INLINE float sum_lanes(vf a) {
   return sum;
 }
 FASTCNN_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+FASTCNN_INLINE void prefetch_to_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
 FASTCNN_INLINE void prefetch_to_write(const void* p) { __builtin_prefetch(p, 1, 3); }
 
 }  // namespace fastcnn::FASTCNN_ISA
