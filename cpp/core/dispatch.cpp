@@ -55,8 +55,7 @@ const Row kRows[] = {
      "x86-64-v3 (AVX2, FMA, BMI2, F16C)"},
 #endif
 #ifdef FASTCNN_HAS_AVX512
-    // Forced by name only, until its suite has run on such a CPU.
-    {"avx512", avx512::table, [] { return __builtin_cpu_supports("x86-64-v4") != 0; }, true,
+    {"avx512", avx512::table, [] { return __builtin_cpu_supports("x86-64-v4") != 0; }, false,
      "x86-64-v4 (AVX-512 F, BW, CD, DQ, VL)"},
 #endif
 #ifdef FASTCNN_HAS_NEON

@@ -27,12 +27,12 @@ bool conv2d_can(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
   return algorithm == Conv2DAlgorithm::gemm || winograd_fits(s);
 }
 int64_t conv2d_packed_size(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
-  return algorithm == Conv2DAlgorithm::winograd ? winograd::packed_size(s.C, s.K)
+  return algorithm == Conv2DAlgorithm::winograd ? winograd::packed_size(s.C, s.K, s.P, s.Q)
                                                 : gemm::packed_size(s.R * s.S, s.C, s.K);
 }
 void conv2d_pack(const Conv2DShape& s, Conv2DAlgorithm algorithm, const float* w, const float* scale, float* packed) {
   if (algorithm == Conv2DAlgorithm::winograd)
-    winograd::pack(s.C, s.K, w, scale, false, packed);
+    winograd::pack(s.C, s.K, s.P, s.Q, w, scale, false, packed);
   else
     gemm::pack(s.R * s.S, s.C, s.K, w, scale, packed);
 }
@@ -57,13 +57,13 @@ Conv2DAlgorithm conv2d_backward_data_choose(const Conv2DShape& s) {
   return winograd_fits(s) && winograd::pays(s.K, s.C, s.H, s.W) ? Conv2DAlgorithm::winograd : Conv2DAlgorithm::gemm;
 }
 int64_t conv2d_backward_data_packed_size(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
-  return algorithm == Conv2DAlgorithm::winograd ? winograd::packed_size(s.K, s.C)
+  return algorithm == Conv2DAlgorithm::winograd ? winograd::packed_size(s.K, s.C, s.H, s.W)
                                                 : gemm::packed_size(s.R * s.S, s.K, s.C);
 }
 void conv2d_backward_data_pack(const Conv2DShape& s, Conv2DAlgorithm algorithm, const float* w, const float* scale,
                                float* packed) {
   if (algorithm == Conv2DAlgorithm::winograd)
-    winograd::pack(s.K, s.C, w, scale, true, packed);
+    winograd::pack(s.K, s.C, s.H, s.W, w, scale, true, packed);
   else
     gemm::pack_turned(s.R * s.S, s.C, s.K, w, scale, packed);
 }

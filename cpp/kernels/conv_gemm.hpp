@@ -100,7 +100,7 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
   Layout l;
   l.planes = 0;
   l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
-  l.rows = l.joined + (d.joined ? kMR * d.planes * kDepth * 4 : 0);
+  l.rows = l.joined + (d.joined ? (kMR * d.planes * kDepth + kLanes) * 4 : 0);
   l.panel = l.rows + g.block_rows * d.planes * kDepth * 4;
   l.bytes = l.panel + (pool || d.planes > kChunkPlanes ? g.block_rows * kNR * 4 : 0);
   return l;
@@ -143,14 +143,10 @@ FASTCNN_INLINE const float* row(const Problem& p, const float* x, const Pixel& a
   return x + ((at.n * p.IH + h) * p.IW + w) * p.C;
 }
 
-// Short runs, where a call to memcpy would cost more than the copy: the last vector overlaps the one before.
-FASTCNN_INLINE void copy_run(const float* from, int64_t count, float* to) {
-  if (count < kLanes) {
-    for (int64_t i = 0; i < count; ++i) to[i] = from[i];
-    return;
-  }
-  for (int64_t i = 0; i + kLanes < count; i += kLanes) store(to + i, load(from + i));
-  store(to + count - kLanes, load(from + count - kLanes));
+// `count` floats in whole vectors, of which `readable` may be read: what comes after them in `to` is overwritten.
+FASTCNN_INLINE void copy_run(const float* from, int64_t count, int64_t readable, float* to) {
+  for (int64_t i = 0; i < count; i += kLanes)
+    store(to + i, readable - i >= kLanes ? load(from + i) : load_tail(from + i, count - i));
 }
 
 // A pixel of x (null: padding), normalised if asked, to planes `step` apart; their ends are filled with zeros.
@@ -167,7 +163,7 @@ FASTCNN_INLINE void place_row(const float* x, int64_t C, const Prologue& prologu
   }
 }
 
-// All taps of an output pixel, one after the other.
+// All taps of an output pixel, one after the other; up to a vector after them is overwritten.
 FASTCNN_INLINE void join_row(const Problem& p, const float* x, const Pixel& at, const Prologue& prologue, float* out) {
   for (int64_t a = 0; a < p.rows.count; ++a) {
     if (prologue.mean || p.columns.offset_step != 1) {
@@ -191,7 +187,10 @@ FASTCNN_INLINE void join_row(const Problem& p, const float* x, const Pixel& at, 
     const int64_t begin = inside ? smaller(width, larger(0, -w)) : width;
     const int64_t end = inside ? larger(begin, smaller(width, p.IW - w)) : width;
     for (int64_t i = 0; i < begin * p.C; ++i) out[i] = 0;
-    if (end > begin) copy_run(x + ((at.n * p.IH + h) * p.IW + w + begin) * p.C, (end - begin) * p.C, out + begin * p.C);
+    if (end > begin) {
+      const int64_t from = ((at.n * p.IH + h) * p.IW + w + begin) * p.C;
+      copy_run(x + from, (end - begin) * p.C, p.N * p.IH * p.IW * p.C - from, out + begin * p.C);
+    }
     for (int64_t i = end * p.C; i < width * p.C; ++i) out[i] = 0;
     out += width * p.C;
   }
@@ -353,7 +352,7 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
       const bool last = chunk == chunks - 1;
       for_tiles(rows, [&](int64_t m, int64_t count) {
         with_rows(count, [&]<int MR>() {
-          int64_t offsets[MR];  // of the rows' first element in `target`
+          int64_t offsets[MR] = {};  // of the rows' first element in `target`
           if (last) {
             if (epilogue.pool) {
               for (int i = 0; i < MR; ++i) offsets[i] = (m + i) * kNR;
@@ -379,7 +378,8 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
           else
             tile.zero();
           const float* a = placed_rows + m * d.planes * kDepth;
-          Ahead ahead(b + (planes[begin].weights + (end - begin) * kDepth * kNR), end - begin, m, count, rows);
+          const float* next = begin < end ? b + planes[begin].weights + (end - begin) * kDepth * kNR : b;
+          Ahead ahead(next, end - begin, m, count, rows);
           for (int64_t k = begin; k < end; ++k) {
             const float* weights = b + planes[k].weights;
             ahead.fetch();

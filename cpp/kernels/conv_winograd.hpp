@@ -3,11 +3,13 @@
 //
 // Lavin & Gray 2016; points {0, +-1/sqrt2, +-sqrt2, infinity}, whose errors are half those of the usual {0, +-1, +-2}
 // (Barabasz et al. 2018). Tiles of 4x4 outputs are transformed into V[36][C/kDepth][T][kDepth]; for each group of
-// panels 36 small GEMMs give M[36][panel][T][NR], which is turned back at once while it is in cache. Weights U are
-// packed [group][36][panel][C][NR], so a group's weights are one stream.
+// panels 36 small GEMMs give M[36][panel][T][NR], which is turned back at once while it is in cache. Small weights are
+// packed transformed, [group][36][panel][C][NR], so a group's weights are one stream. Large ones are packed as for the
+// direct convolution and transformed panel by panel when they are used: U is four times the weights, and memory is
+// slower than the transform.
 //
 // Two schedules with equal bits: "outer" gives each worker a chunk of tiles and all groups (U is read once per chunk);
-// "inner", for large U and few tiles, transforms one chunk together, then shares out the groups (U is read once).
+// "inner", for large weights or few tiles, transforms one chunk together, then shares out the groups (U is read once).
 #pragma once
 #include "kernels/conv_gemm.hpp"
 
@@ -16,7 +18,8 @@ namespace winograd {
 
 constexpr int64_t kTile = 4;
 constexpr int64_t kPoints = 36;
-constexpr float kA = 0.70710678118654752440f, kB = 1.41421356237309504880f;  // a, b
+constexpr double kRootHalf = 0.70710678118654752440, kRootTwo = 1.41421356237309504880;
+constexpr float kA = static_cast<float>(kRootHalf), kB = static_cast<float>(kRootTwo);  // a, b
 constexpr float kA2 = 0.5f, kB2 = 2.0f, kSum = 2.5f;                         // a^2, b^2, a^2 + b^2; a^2 b^2 = 1
 constexpr float kA3 = kA2 * kA, kB3 = kB2 * kB;
 
@@ -30,6 +33,7 @@ struct Grid {
   int64_t chunk, chunks;
   int64_t depth, panels, group, groups;  // C/16 and K/NR rounded up; panels a group, groups
   bool inner;
+  bool late;  // weights are transformed when used
   int64_t v_plane, m_plane;  // floats from one of the 36 planes to the next
 };
 
@@ -38,17 +42,24 @@ FASTCNN_INLINE int64_t padded_plane(int64_t floats) { return round_up(floats, 32
 
 FASTCNN_INLINE int64_t panels_of_group(int64_t panels) { return smaller(panels >= 32 ? 4 : 2, panels); }
 
+constexpr int64_t kUPlane = kDepth * kNR + 16;  // of weights transformed late
+// Few tiles and more U than stays in a cache from one image to the next: 9 weights and a transform come sooner than 36
+// values. A function of one image's shape.
+FASTCNN_INLINE bool transformed_late(int64_t C, int64_t K, int64_t P, int64_t Q) {
+  return kPoints * C * K * 4 > (int64_t{4} << 20) && ceil_div(P, kTile) * ceil_div(Q, kTile) <= 24;
+}
+
 FASTCNN_INLINE Grid grid(const Problem& p) {
   Grid g;
+  g.late = transformed_late(p.C, p.K, p.P, p.Q);
   g.tiles_h = ceil_div(p.P, kTile);
   g.tiles_w = ceil_div(p.Q, kTile);
   g.tiles = p.N * g.tiles_h * g.tiles_w;
   g.depth = ceil_div(p.C, kDepth);
   g.panels = ceil_div(p.K, kNR);
-  g.group = panels_of_group(g.panels);
+  g.group = g.late ? 1 : panels_of_group(g.panels);
   g.groups = ceil_div(g.panels, g.group);
-  const int64_t u_bytes = kPoints * p.C * p.K * 4;
-  g.inner = u_bytes > (int64_t{8} << 20) || g.tiles < 64;
+  g.inner = g.late || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.tiles < 64;
   // V of a chunk: in the L2 cache of one worker, or, shared, in the L3 cache.
   const int64_t limit = g.inner ? 96 : p.C <= 256 ? 24 : 36;
   g.chunks = larger(1, ceil_div(g.tiles, limit));
@@ -61,14 +72,15 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
 }
 
 struct Layout {
-  int64_t v, m, zeros, bytes;  // of one worker; V is shared when the schedule is inner
+  int64_t v, m, u, zeros, bytes;  // of one worker; V is shared when the schedule is inner
 };
 FASTCNN_INLINE int64_t v_bytes(const Grid& g) { return round_up(kPoints * g.v_plane * 4, 4096); }
 FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g) {
   Layout l;
   l.v = 0;
   l.m = g.inner ? 0 : v_bytes(g);
-  l.zeros = l.m + round_up(kPoints * g.m_plane * 4, 64);
+  l.u = l.m + round_up(kPoints * g.m_plane * 4, 64);
+  l.zeros = l.u + (g.late ? 6 * kUPlane * 4 : 0);
   l.bytes = l.zeros + round_up(p.C, kDepth) * 4;
   return l;
 }
@@ -76,7 +88,9 @@ FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
   const Grid g = grid(p);
   return {g.inner ? v_bytes(g) : 0, layout(p, g).bytes};
 }
-FASTCNN_INLINE int64_t packed_size(int64_t C, int64_t K) { return kPoints * round_up(C, kDepth) * round_up(K, kNR); }
+FASTCNN_INLINE int64_t packed_size(int64_t C, int64_t K, int64_t P, int64_t Q) {
+  return (transformed_late(C, K, P, Q) ? 9 : kPoints) * round_up(C, kDepth) * round_up(K, kNR);
+}
 
 // t = B^T x
 FASTCNN_INLINE void input_pass(vf x0, vf x1, vf x2, vf x3, vf x4, vf x5, vf* t, int64_t step) {
@@ -156,6 +170,41 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
   }
 }
 
+// Rows of G: [1, q, q^2] / N(q) for the finite points, then [0, 0, 1].
+constexpr double kG[6][3] = {{1, 0, 0},
+                             {-2.0 / 3, -2.0 / 3 * kRootHalf, -1.0 / 3},
+                             {-2.0 / 3, 2.0 / 3 * kRootHalf, -1.0 / 3},
+                             {1.0 / 6, kRootTwo / 6, 1.0 / 3},
+                             {1.0 / 6, -kRootTwo / 6, 1.0 / 3},
+                             {0, 0, 1}};
+
+// u = G h
+FASTCNN_INLINE void weight_pass(vf h0, vf h1, vf h2, float* u, int64_t step) {
+  constexpr float third = 1.0f / 3;
+  const vf even_a = (h0 * 2.0f + h2) * -third, odd_a = h1 * (2 * third * kA);
+  const vf even_b = (h0 * 0.5f + h2) * third, odd_b = h1 * (0.5f * third * kB);
+  store(u + 0 * step, h0);
+  store(u + 1 * step, even_a - odd_a);
+  store(u + 2 * step, even_a + odd_a);
+  store(u + 3 * step, even_b + odd_b);
+  store(u + 4 * step, even_b - odd_b);
+  store(u + 5 * step, h2);
+}
+
+// Row r of U, six of the 36 planes, for one plane of channels w[9][kDepth][NR]; fetches its share of the next
+static void transform_weights(const float* w, int64_t r, float* u) {
+  constexpr int64_t tap = kDepth * kNR;
+  const float g0 = static_cast<float>(kG[r][0]), g1 = static_cast<float>(kG[r][1]), g2 = static_cast<float>(kG[r][2]);
+  for (int64_t i = r; i < 9; i += 6)
+    for (int64_t k = 0; k < tap; k += 16) prefetch_to_l2(w + (9 + i) * tap + k);
+  for (int64_t k = 0; k < tap; k += kLanes, w += kLanes, u += kLanes) {
+    vf h[3];
+    FASTCNN_UNROLL for (int64_t s = 0; s < 3; ++s) h[s] =
+        load(w + s * tap) * g0 + load(w + (3 + s) * tap) * g1 + load(w + (6 + s) * tap) * g2;
+    weight_pass(h[0], h[1], h[2], u, kUPlane);
+  }
+}
+
 // M of one group: 36 GEMMs of [count tiles, C] x [C, group panels]
 static void multiply(const Grid& g, int64_t group_panels, int64_t count, const float* v, const float* u, float* m) {
   const int64_t panel_floats = g.depth * kDepth * kNR;
@@ -175,6 +224,28 @@ static void multiply(const Grid& g, int64_t group_panels, int64_t count, const f
           tile.store_to(m + (j * g.chunk + t) * kNR, kNR);
         });
       });
+}
+
+// M of one panel whose weights w[C/kDepth][9][kDepth][NR] are transformed plane by plane, row by row of U
+static void multiply_late(const Grid& g, int64_t count, const float* v, const float* w, float* u, float* m) {
+  for (int64_t d = 0; d < g.depth; ++d, w += 9 * kDepth * kNR, v += g.chunk * kDepth)
+    for (int64_t r = 0; r < 6; ++r) {
+      transform_weights(w, r, u);
+      for_tiles(count, [&](int64_t t, int64_t rows) {
+        with_rows(rows, [&]<int MR>() {
+          for (int64_t f = 6 * r; f < 6 * r + 6; ++f) {
+            float* sums = m + f * g.m_plane + t * kNR;
+            Tile<MR> tile;
+            if (d)
+              tile.load_from(sums, kNR);
+            else
+              tile.zero();
+            tile.multiply(BlockA<kDepth, 1>{v + f * g.v_plane + t * kDepth}, u + (f - 6 * r) * kUPlane, kNR, kDepth);
+            tile.store_to(sums, kNR);
+          }
+        });
+      });
+    }
 }
 
 // Y of one group: bias, residual, ReLU, or 2x2 maxima with their places
@@ -284,10 +355,15 @@ static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int
 }
 
 static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t chunk, int64_t group,
-                      const float* v, const float* packed, float* y, float* m) {
+                      const float* v, const float* packed, float* y, float* m, float* u) {
   const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles - first);
   const int64_t panel = group * g.group, group_panels = smaller(g.group, g.panels - panel);
-  multiply(g, group_panels, count, v, packed + kPoints * panel * g.depth * kDepth * kNR, m);
+  if (g.late) {
+    multiply_late(g, count, v, packed + panel * 9 * g.depth * kDepth * kNR, u, m);
+  } else {
+    const int64_t panel_floats = g.depth * kDepth * kNR;
+    multiply(g, group_panels, count, v, packed + kPoints * panel * panel_floats, m);
+  }
   transform_output(p, g, epilogue, first, count, panel, group_panels, m, y);
   if (epilogue.statistics) {
     float* mean = epilogue.statistics + chunk * 2 * p.K;
@@ -311,13 +387,13 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
   const Grid g = grid(p);
   const Layout l = layout(p, g);
   const int64_t multiply_work = kPoints * p.C * p.K, transform_work = 16 * kMoved * p.C;
+  const auto place_of = [&](int worker, int64_t offset) {
+    return reinterpret_cast<float*>(scratch.workers + worker * scratch.worker_bytes + offset);
+  };
   const auto zeros_of = [&](int worker) {
-    float* zeros = reinterpret_cast<float*>(scratch.workers + worker * scratch.worker_bytes + l.zeros);
+    float* zeros = place_of(worker, l.zeros);
     for (int64_t c = 0; c < g.depth * kDepth; ++c) zeros[c] = 0;
     return zeros;
-  };
-  const auto m_of = [&](int worker) {
-    return reinterpret_cast<float*>(scratch.workers + worker * scratch.worker_bytes + l.m);
   };
   if (g.inner) {
     float* v = shared_floats(scratch);
@@ -329,7 +405,7 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
         transform_input(p, g, prologue, x, first + place, smaller(kPart, count - place), place, zeros_of(worker), v);
       });
       parallel_for_tasks(g.groups, count * multiply_work, [&](int64_t group, int worker) {
-        run_group(p, g, epilogue, chunk, group, v, packed, y, m_of(worker));
+        run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u));
       });
       if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
     }
@@ -339,34 +415,30 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
       float* v = worker_floats(scratch, worker);
       transform_input(p, g, prologue, x, first, count, 0, zeros_of(worker), v);
       for (int64_t group = 0; group < g.groups; ++group)
-        run_group(p, g, epilogue, chunk, group, v, packed, y, m_of(worker));
+        run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u));
       if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
     });
   }
 }
 
-// U = G g G^T in double, rounded once. `turned`: weights for backward-data, w rotated by 180 degrees, C and K
-// exchanged; C and K are those of the convolution computed. scale[k] multiplies output (turned: input) channel k of w.
-static void pack(int64_t C, int64_t K, const float* w, const float* scale, bool turned, float* packed) {
-  // Rows of G: [1, q, q^2] / N(q) for the finite points, then [0, 0, 1].
-  constexpr double a = 0.70710678118654752440, b = 1.41421356237309504880;
-  constexpr double G[6][3] = {{1, 0, 0},
-                              {-2.0 / 3, -2.0 / 3 * a, -1.0 / 3},
-                              {-2.0 / 3, 2.0 / 3 * a, -1.0 / 3},
-                              {1.0 / 6, b / 6, 1.0 / 3},
-                              {1.0 / 6, -b / 6, 1.0 / 3},
-                              {0, 0, 1}};
+// U = G g G^T in double, rounded once, or g for [P, Q] outputs that transform it late. `turned`: weights for
+// backward-data, w rotated by 180 degrees, C and K exchanged; C and K are those of the convolution computed. scale[k]
+// multiplies output (turned: input) channel k of w.
+static void pack(int64_t C, int64_t K, int64_t P, int64_t Q, const float* w, const float* scale, bool turned,
+                 float* packed) {
   const int64_t depth = round_up(C, kDepth), panels = ceil_div(K, kNR);
   const int64_t group = panels_of_group(panels);
-  constexpr int64_t kRows = 16;  // channels a task
+  const bool late = transformed_late(C, K, P, Q);
+  constexpr int64_t kRows = kDepth;  // channels a task
   parallel_for_tasks(panels * (depth / kRows), 36 * C * K * 4, [&](int64_t task, int) {
     const int64_t panel = task / (depth / kRows), c0 = task % (depth / kRows) * kRows;
     const int64_t first = panel / group * group, group_panels = smaller(group, panels - first);
     const int64_t width = smaller(kNR, K - panel * kNR);
+    float* plane = packed + (panel * depth + c0) * 9 * kNR;
     for (int64_t c = c0; c < c0 + kRows; ++c) {
       float* to = packed + (kPoints * first + panel - first) * depth * kNR + c * kNR;
       const int64_t f_step = group_panels * depth * kNR;
-      if (c >= C) {
+      if (c >= C && !late) {
         for (int64_t f = 0; f < kPoints; ++f)
           for (int64_t i = 0; i < kNR; ++i) to[f * f_step + i] = 0;
         continue;
@@ -375,7 +447,7 @@ static void pack(int64_t C, int64_t K, const float* w, const float* scale, bool 
       for (int64_t tap = 0; tap < 9; ++tap)
         for (int64_t i = 0; i < kNR; ++i) {
           const int64_t k = panel * kNR + i;
-          if (i >= width)
+          if (i >= width || c >= C)
             g[tap][i] = 0;
           else if (turned)
             g[tap][i] = scale ? static_cast<double>(w[((8 - tap) * K + k) * C + c]) * scale[c]
@@ -384,16 +456,21 @@ static void pack(int64_t C, int64_t K, const float* w, const float* scale, bool 
             g[tap][i] = scale ? static_cast<double>(w[(tap * C + c) * K + k]) * scale[k]
                               : static_cast<double>(w[(tap * C + c) * K + k]);
         }
+      if (late) {
+        for (int64_t tap = 0; tap < 9; ++tap)
+          for (int64_t i = 0; i < kNR; ++i) plane[(tap * kRows + c - c0) * kNR + i] = static_cast<float>(g[tap][i]);
+        continue;
+      }
       double half[6][3][kNR];
       for (int r = 0; r < 6; ++r)
         for (int s = 0; s < 3; ++s)
           for (int64_t i = 0; i < kNR; ++i)
-            half[r][s][i] = G[r][0] * g[s][i] + G[r][1] * g[3 + s][i] + G[r][2] * g[6 + s][i];
+            half[r][s][i] = kG[r][0] * g[s][i] + kG[r][1] * g[3 + s][i] + kG[r][2] * g[6 + s][i];
       for (int r = 0; r < 6; ++r)
         for (int s = 0; s < 6; ++s)
           for (int64_t i = 0; i < kNR; ++i)
             to[(r * 6 + s) * f_step + i] =
-                static_cast<float>(G[s][0] * half[r][0][i] + G[s][1] * half[r][1][i] + G[s][2] * half[r][2][i]);
+                static_cast<float>(kG[s][0] * half[r][0][i] + kG[s][1] * half[r][1][i] + kG[s][2] * half[r][2][i]);
     }
   });
 }

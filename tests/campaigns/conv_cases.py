@@ -137,6 +137,7 @@ LARGE_SHAPES = [
     ConvCase(1, 20, 20, 40, 70, 1, 1),  # several blocks and groups of panels of a pointwise product
     ConvCase(2, 15, 13, 33, 48, 1, 1, (2, 2)),
     ConvCase(1, 14, 16, 48, 130, 3, 3, (2, 2), ONE),  # several column blocks of the weights' gradient
+    ConvCase(2, 6, 7, 177, 170, 3, 3, padding=ONE),  # Winograd's weights transformed late
     ConvCase(1, 9, 9, 200, 20, 3, 3, padding=ONE),  # several row blocks of the weights' gradient
     ConvCase(3, 24, 24, 17, 19, 3, 3, padding=ONE),  # several parts of the weights' gradient; Winograd's outer schedule
     ConvCase(7, 14, 14, 16, 40, 3, 3, padding=ONE),  # several chunks of tiles

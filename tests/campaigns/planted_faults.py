@@ -87,9 +87,9 @@ FAULTS = [
     ),
     Fault(
         GEMM,
-        "for (int64_t c = 0; c < p.C; ++c) zeros[c] = 0;",
-        "for (int64_t c = 0; c < p.C - 1; ++c) zeros[c] = 0;",
-        "the row of zeros is not cleared to its end",
+        "if (x && prologue.mean) {",
+        "if (prologue.mean) {",
+        "the prologue normalises the padding of a direct convolution",
     ),
     Fault(
         GEMM,
@@ -106,8 +106,8 @@ FAULTS = [
     ),
     Fault(
         GEMM,
-        "const bool one_run = direct || (gathering && taps == p.window);",
-        "const bool one_run = direct || gathering;",
+        "if (p.C < kDepth && taps > 1 && taps == p.window)",
+        "if (p.C < kDepth && taps > 1)",
         "a phase's taps are taken for all taps of the window",
     ),
     Fault(GEMM, "axis.first = r;", "axis.first = 0;", "each phase of strided backward-data starts at the first tap"),
@@ -219,8 +219,8 @@ FAULTS = [
     ),
     Fault(
         WINOGRAD,
-        "for (int64_t d = 0; d < g.depth; ++d,",
-        "for (int64_t d = 0; d < smaller(g.depth, 2); ++d,",
+        "for (int64_t d = 0; d < g.depth; ++d, a +=",
+        "for (int64_t d = 0; d < smaller(g.depth, 2); ++d, a +=",
         "channels from the 33rd on are missing",
     ),
     Fault(
@@ -246,6 +246,31 @@ FAULTS = [
         ": static_cast<double>(w[((8 - tap) * K + k) * C + c]);",
         ": static_cast<double>(w[(tap * K + k) * C + c]);",
         "the window is not turned for backward-data",
+    ),
+    Fault(
+        GEMM,
+        "const bool last = chunk == chunks - 1;",
+        "const bool last = true;",
+        "the epilogue runs after every chunk",
+    ),
+    Fault(
+        GEMM,
+        "readable - i >= kLanes ? load(from + i)",
+        "readable - i >= kLanes ? load(from)",
+        "joined taps beyond the first vector repeat it",
+    ),
+    Fault(GEMM, "if (placed != block) {", "if (placed < 0) {", "a worker keeps the rows of its first block"),
+    Fault(
+        WINOGRAD,
+        "store(u + 4 * step, even_b - odd_b);",
+        "store(u + 4 * step, even_b + odd_b);",
+        "a wrong sign in the late transform of weights",
+    ),
+    Fault(
+        WINOGRAD,
+        "for (int64_t f = 6 * r; f < 6 * r + 6; ++f) {",
+        "for (int64_t f = 6 * r; f < 6 * r + 5; ++f) {",
+        "the last plane of each row is missing for weights transformed late",
     ),
     Fault(WINOGRAD, "to[f * f_step + i] = 0;", "(void)to;", "packed channels up to a multiple of 16 are not cleared"),
     Fault(
