@@ -14,7 +14,7 @@ from PIL import Image
 
 from fastcnn import cli
 from fastcnn._version import __version__
-from fastcnn.cli import architectures, demo, patterns, train
+from fastcnn.cli import architectures, demo, history, patterns, train
 from fastcnn.layers import BatchNormalization, Conv2D, Dense, GlobalAveragePooling2D, Input, Rescaling
 from fastcnn.models import Model, Sequential, load_model, saving
 
@@ -192,7 +192,12 @@ def test_train(model_file: Path) -> None:
     assert len(epochs) == 2
     assert "val_accuracy" in epochs[0]
     assert re.fullmatch(r"test: accuracy \d\.\d{4}, loss \d+\.\d{4}", lines[-2])
+    csv, curves = (model_file.with_suffix(suffix) for suffix in (".history.csv", ".curves.png"))
     assert lines[-1].startswith(f"saved {model_file} (")
+    assert lines[-1].endswith(f"), {csv}, {curves}")
+    assert [line.split(",")[0] for line in csv.read_text().splitlines()] == ["epoch", "0", "1"]
+    with Image.open(curves) as image:
+        assert image.size[0] > image.size[1]  # loss and accuracy side by side
     model = load_model(model_file)
     assert model.class_names == list(CLASSES)
     assert model.input_shape == (None, 32, 32, 3)
@@ -364,8 +369,8 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_demo_without_matplotlib(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(history.importlib.util, "find_spec", lambda name: None)
     out, _ = run(capsys, "demo", "--out", str(tmp_path), "--epochs", "1")
-    assert 'No curves.png: it needs matplotlib (pip install "fastcnn[plot]")' in out
+    assert history.NO_CURVES in out
     assert (tmp_path / "predictions.png").exists()
     assert not (tmp_path / "curves.png").exists()

@@ -96,7 +96,7 @@ struct Layout {
   int64_t planes, joined, rows, panel, bytes;
 };
 
-FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bool pool) {
+FASTCNN_INLINE Layout layout(const Grid& g, const Depth& d, bool pool) {
   Layout l;
   l.planes = 0;
   l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
@@ -107,7 +107,7 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
 }
 
 FASTCNN_INLINE ScratchSize scratch_size(const Problem& p, bool pool) {
-  return {0, layout(p, grid(p, pool), depth(p), pool).bytes};
+  return {0, layout(grid(p, pool), depth(p), pool).bytes};
 }
 
 FASTCNN_INLINE void make_planes(const Problem& p, const Depth& d, Plane* planes) {
@@ -414,7 +414,7 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
                 const Epilogue& epilogue, float* y, const Scratch& scratch) {
   const Grid g = grid(p, epilogue.pool);
   const Depth d = depth(p);
-  const Layout l = layout(p, g, d, epilogue.pool);
+  const Layout l = layout(g, d, epilogue.pool);
   const int64_t work = p.N * p.OH * p.OW * p.K * p.C * tap_count(p);
   int64_t placed[kMostThreads];
   for (int64_t& block : placed) block = -1;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from fastcnn.callbacks import History, LambdaCallback, Logs
 from fastcnn.cli import patterns
 from fastcnn.cli.architectures import SEED, build_for_training
 from fastcnn.cli.arguments import whole
+from fastcnn.cli.history import NO_CURVES, write_history
 from fastcnn.cli.train import json_lines
 from fastcnn.formats.atomic import check_writable
 from fastcnn.layers import Dense, Flatten, Input, Rescaling
@@ -78,14 +78,11 @@ def run(options: argparse.Namespace) -> int:
     history = _fit(model, training, test, options.epochs, verbose=0 if options.json else "auto", callbacks=callbacks)
     accuracy = _accuracy(model, test)
     model.save(model_path)
-    history.to_csv(out / "history.csv")
-    made = [model_path, out / "history.csv", out / "predictions.png"]
+    curves = out / "curves.png"
     _sheet(model, test, out / "predictions.png")
-    if importlib.util.find_spec("matplotlib") is not None:
-        plots.history(history, out / "curves.png")
-        made.append(out / "curves.png")
-    else:
-        say('No curves.png: it needs matplotlib (pip install "fastcnn[plot]")')
+    made = [model_path, out / "predictions.png", *write_history(history, out / "history.csv", curves)]
+    if curves not in made:
+        say(NO_CURVES)
     seconds = time.perf_counter() - began
     if options.json:
         result = {"linear_accuracy": linear_accuracy, "test_accuracy": accuracy, "seconds": round(seconds, 1)}

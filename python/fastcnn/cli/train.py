@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastcnn import data, optimizers
 from fastcnn.callbacks import Callback, LambdaCallback, Logs
 from fastcnn.cli.architectures import NAMES, build_for_training
 from fastcnn.cli.arguments import fraction, model_file, positive, whole
+from fastcnn.cli.history import NO_CURVES, write_history
 from fastcnn.formats.atomic import check_writable
 from fastcnn.report import memory_size
 from fastcnn.utils import set_random_seed
@@ -40,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=positive, default=0.001, metavar="RATE", help="default 0.001")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of weights and order (default 0)")
     parser.add_argument(
-        "--out", type=model_file, default="model.safetensors", metavar="FILE", help="default model.safetensors"
+        "--out",
+        type=model_file,
+        default="model.safetensors",
+        metavar="FILE",
+        help="default model.safetensors; FILE's stem names the history and its curves too",
     )
 
 
@@ -66,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     optimizer = optimizers.Adam(rate) if options.optimizer == "adam" else optimizers.SGD(rate, momentum=_MOMENTUM)
     model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     began = time.perf_counter()
-    model.fit(
+    history = model.fit(
         training,
         validation_data=validation,
         epochs=options.epochs,
@@ -77,12 +83,17 @@ def run(options: argparse.Namespace) -> int:
     if test is not None:
         result |= {f"test_{name}": value for name, value in model.evaluate(test, verbose=0, return_dict=True).items()}
     model.save(options.out)
+    stem = os.path.splitext(options.out)[0]
+    curves = Path(f"{stem}.curves.png")
+    made = write_history(history, Path(f"{stem}.history.csv"), curves)
     if options.json:
-        print(json.dumps(result | {"classes": counts}))
+        print(json.dumps(result | {"classes": counts, "files": [options.out, *map(str, made)]}))
         return 0
     if test is not None:
         print(f"test: accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f}")
-    print(f"saved {options.out} ({memory_size(os.path.getsize(options.out))})")
+    print(f"saved {options.out} ({memory_size(os.path.getsize(options.out))}), {', '.join(map(str, made))}")
+    if curves not in made:
+        print(NO_CURVES)
     return 0
 
 
