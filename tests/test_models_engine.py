@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
+import sys
 import threading
 
 import numpy as np
@@ -381,6 +382,26 @@ def test_threads_predict_at_the_same_time():
         thread.join()
     assert wrong == []
     assert 1 <= len(model._pool.idle()) <= IDLE
+
+
+def test_a_prediction_leaves_the_switch_interval_as_it_was():
+    model = Sequential([Input((8, 8, 3)), Conv2D(4, 3), Flatten(), Dense(2)])
+    x = np.zeros((64, 8, 8, 3), np.float32)
+    before = sys.getswitchinterval()
+    try:
+        for interval in (before, 0.05, 0.0001):
+            sys.setswitchinterval(interval)
+            kept = sys.getswitchinterval()
+            threads = [
+                threading.Thread(target=lambda: [model.predict_on_batch(x) for _ in range(50)]) for _ in range(4)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert sys.getswitchinterval() == kept
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_programs_are_kept_within_bounds_and_memory_only_grows_for_larger_batches():

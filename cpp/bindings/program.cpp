@@ -3,6 +3,37 @@
 #include <cstring>
 
 namespace fastcnn::bindings {
+namespace {
+
+// A thread that wants the interpreter lock back from a busy Python thread waits one switch interval, by default 5 ms.
+// While programs run it is shorter; the last one to end puts the old one back. All under the lock.
+class ShortSwitchInterval {
+ public:
+  ShortSwitchInterval() {
+    if (running_++ > 0) return;
+    before_ = get();
+    if (before_ > kSeconds) set(kSeconds);
+  }
+  ~ShortSwitchInterval() {
+    if (--running_ > 0 || before_ <= kSeconds) return;
+    try {
+      if (get() <= 2 * kSeconds) set(before_);  // else someone chose another one meanwhile
+    } catch (py::error_already_set& error) {
+      error.discard_as_unraisable("fastcnn: sys.setswitchinterval");
+    }
+  }
+  ShortSwitchInterval(const ShortSwitchInterval&) = delete;
+  ShortSwitchInterval& operator=(const ShortSwitchInterval&) = delete;
+
+ private:
+  static constexpr double kSeconds = 0.0005;
+  static double get() { return py::module_::import("sys").attr("getswitchinterval")().cast<double>(); }
+  static void set(double seconds) { py::module_::import("sys").attr("setswitchinterval")(seconds); }
+  static inline int running_ = 0;
+  static inline double before_ = 0;
+};
+
+}  // namespace
 
 void PyProgram::run(int64_t first, int64_t last, bool interruptible, const std::vector<Copy>& feeds,
                     const std::vector<Copy>& fetches, double* seconds) {
@@ -13,6 +44,7 @@ void PyProgram::run(int64_t first, int64_t last, bool interruptible, const std::
   const std::function<bool()> interrupted = interruptible ? std::function<bool()>(ask) : nullptr;
   bool finished;
   {
+    const ShortSwitchInterval short_interval;
     const py::gil_scoped_release release;
     for (const Copy& copy : feeds) std::memcpy(copy.to, copy.from, copy.bytes);
     finished = program.run(first, last, interrupted, seconds);
