@@ -387,14 +387,17 @@ def test_threads_predict_at_the_same_time():
 def test_a_prediction_leaves_the_switch_interval_as_it_was():
     model = Sequential([Input((8, 8, 3)), Conv2D(4, 3), Flatten(), Dense(2)])
     x = np.zeros((64, 8, 8, 3), np.float32)
+
+    def predict():
+        for _ in range(50):
+            model.predict_on_batch(x)
+
     before = sys.getswitchinterval()
     try:
         for interval in (before, 0.05, 0.0001):
             sys.setswitchinterval(interval)
             kept = sys.getswitchinterval()
-            threads = [
-                threading.Thread(target=lambda: [model.predict_on_batch(x) for _ in range(50)]) for _ in range(4)
-            ]
+            threads = [threading.Thread(target=predict) for _ in range(4)]
             for thread in threads:
                 thread.start()
             for thread in threads:
