@@ -291,7 +291,6 @@ def run_engine(model: Model, trained: frozenset, fused: bool, data, rate: float 
     program.compute()
     gradients = {p: state.gradient(p).copy() for p in parameters}
     loss = float(program.cache["loss"].astype(np.float64) @ weight)
-    state.begin_update()
     program.update()
     return loss, gradients, recipe
 

@@ -85,13 +85,30 @@ class Packer:
         return sum(packed.nbytes for packed in self._packed.values())
 
 
+@dataclass(frozen=True)
+class UpdateSteps:
+    """Where the parts of an update end in a program, in the order they stand there.
+
+    accumulated: the gradients of several batches are summed; normed: their norms taken; counted: moving statistics
+    changed; stepped: weights changed; end: weights averaged.
+    """
+
+    begin: int
+    accumulated: int
+    normed: int
+    counted: int
+    stepped: int
+    end: int
+
+
 class Training(Protocol):
     """The part of a model's training state that a program needs."""
 
     def gradient(self, parameter: Parameter) -> Array: ...
     def statistics(self, norm: BatchNormalization) -> tuple[Array, Array]: ...
     def emit_begin(self, program: _core.Program) -> None: ...
-    def emit_update(self, program: _core.Program) -> None: ...
+    def emit_update(self, program: _core.Program) -> UpdateSteps: ...
+    def apply(self, where: str, program: _core.Program, steps: UpdateSteps) -> None: ...
 
 
 class Emitter(_core.Program):
@@ -263,9 +280,8 @@ class BoundProgram:
         for i in sorted(recipe.active, reverse=True):
             steps[i].emit_backward(slots[i], emitter)
         self._computed = len(emitter)
-        if training is not None:
-            training.emit_update(emitter)
-        self._end = len(emitter)
+        self._training = training
+        self._update = None if training is None else training.emit_update(emitter)
 
         number = {node: i for i, node in enumerate(recipe.nodes)}
         self.x = slots[recipe.source].y
@@ -287,9 +303,11 @@ class BoundProgram:
         self.emitter.run(0, self._computed, feed=feed, fetch=list(zip(self.outputs, outputs, strict=True)))
         return outputs
 
-    def update(self) -> None:
-        """Apply the gradients and the new moving statistics to the weights, whole: Ctrl-C waits until it is done."""
-        self.emitter.run(self._computed, self._end, interruptible=False)
+    def update(self, where: str = "update") -> None:
+        """Apply the gradients and the new moving statistics to the weights; `where` names the caller in errors."""
+        assert self._training is not None
+        assert self._update is not None
+        self._training.apply(where, self.emitter, self._update)
 
 
 def _bind(recipe: Recipe, layout: Layout, placement: Plan, memory: NDArray[np.uint8]) -> list[Slots]:

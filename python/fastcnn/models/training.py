@@ -224,8 +224,7 @@ class Trainer(Network):
             raise NonFiniteError(f"{where}: the loss is {total}; the weights are those before this batch")
         means.update(total, batch, program.outputs[0])
         if train:
-            state.begin_update()
-            program.update()
+            program.update(where)
 
     def _one_batch(
         self,
@@ -390,6 +389,8 @@ class Trainer(Network):
                 hooks.on_epoch_end(epoch, logs)
                 if self.stop_training:
                     break
+            if epochs:
+                self._training()[1].weights.finish()
             hooks.on_train_end(logs)
 
     def _check_labels(self, where: str, x: Any, y: Any, loss: Loss) -> None:
