@@ -114,7 +114,7 @@ def test_input_takes_kerass_arguments():
         (lambda: Conv2D(4, 3, kernel_regularizer="l2"), "kernel_regularizer is not supported yet and must be None"),
         (
             lambda: Conv2D(4, 3, activation="tanh"),
-            "activation must be None or one of linear, relu, softmax, got 'tanh'",
+            "activation must be None or one of linear, relu, sigmoid, softmax, got 'tanh'",
         ),
         (lambda: Conv2D(4, 3, algorithm="fft"), "algorithm must be None, 'direct' or 'winograd', got 'fft'"),
         (lambda: Dense(-1), "Dense: units must be a positive integer, got -1"),

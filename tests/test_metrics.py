@@ -49,8 +49,8 @@ def test_running_mean_weights_batches_by_size() -> None:
 @pytest.mark.parametrize(
     ("identifier", "loss", "cls"),
     [
-        ("accuracy", SPARSE, metrics.CategoricalAccuracy),
-        ("acc", CATEGORICAL, metrics.CategoricalAccuracy),
+        ("accuracy", SPARSE, metrics.FittingAccuracy),
+        ("acc", CATEGORICAL, metrics.FittingAccuracy),
         ("categorical_accuracy", CATEGORICAL, metrics.CategoricalAccuracy),
         ("sparse_categorical_accuracy", SPARSE, metrics.SparseCategoricalAccuracy),
         ("top_k_categorical_accuracy", CATEGORICAL, metrics.TopKCategoricalAccuracy),
@@ -74,7 +74,7 @@ def test_config_round_trip() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.get("auc", SPARSE), "metric must be one of accuracy, acc,.*got 'auc'"),
+        (lambda: metrics.get("hinge", SPARSE), "metric must be one of accuracy, acc,.*got 'hinge'"),
         (lambda: metrics.get("categorical_accuracy", SPARSE), "does not go with the labels of loss 'sparse_cat"),
         (lambda: metrics.get("sparse_categorical_accuracy", CATEGORICAL), "use one of accuracy, acc, categorical_acc"),
         (lambda: metrics.TopKCategoricalAccuracy(k=0), "k must be an integer of at least 1, got 0"),

@@ -310,7 +310,7 @@ def test_a_lone_activation_layer_ends_the_model_too():
     ("activation", "from_logits", "message"),
     [
         ("softmax", True, "the model ends with a softmax but the loss has from_logits=True"),
-        (None, False, "the model does not end with a softmax but the loss has from_logits=False"),
+        (None, False, "the model does not end with a softmax or sigmoid but the loss has from_logits=False"),
     ],
 )
 def test_logits_and_probabilities_are_not_mixed_up(activation, from_logits, message):
@@ -635,12 +635,12 @@ def test_bad_data_are_named_before_the_first_step(arguments, options, error, mes
     ("options", "error", "message"),
     [
         ({"loss": None}, ValueError, "compile: loss must be given"),
-        ({"loss": "mse"}, ValueError, "loss must be one of"),
+        ({"loss": "hinge"}, ValueError, "loss must be one of"),
         ({"optimizer": "adagrad"}, ValueError, "optimizer must be one of"),
         ({"metrics": ["accuracy", "accuracy"]}, ValueError, "metrics must have different names"),
-        ({"metrics": ["auc"]}, ValueError, "metric must be one of"),
+        ({"metrics": ["hinge"]}, ValueError, "metric must be one of"),
         ({"loss_weights": [1.0]}, ValueError, "loss_weights is not supported yet and must be None"),
-        ({"weighted_metrics": ["acc"]}, ValueError, "weighted_metrics is not supported yet"),
+        ({"weighted_metrics": ["acc", "acc"]}, ValueError, "metrics must have different names"),
         ({"nonsense": 1}, TypeError, "nonsense"),
     ],
 )

@@ -19,6 +19,7 @@ from fastcnn.layers.base import Array, Bounds, Layer, Padding, Pair, Slots, Step
 from fastcnn.layers.conv import ALGORITHMS, FusedConv2D
 from fastcnn.layers.norm import BatchNormalization, FusedBatchNormalization
 from fastcnn.liveness import CacheSpec, Lifetimes, cache_name, dy_name, lifetimes, y_name
+from fastcnn.losses import Loss
 from fastcnn.parameters import Parameter
 from fastcnn.plan import Plan, plan
 
@@ -193,8 +194,8 @@ class Emitter(_core.Program):
 class Recipe:
     """A graph ready to become programs of any batch size: fused steps, and which of them have a backward run.
 
-    The layers in `trained` are being trained, the others are constants. With `loss_floor` the program ends with softmax
-    and cross-entropy. `norms` are the layers whose moving statistics change, `repeated_norms` those called several
+    The layers in `trained` are being trained, the others are constants. With `loss` the program ends with that of
+    its output. `norms` are the layers whose moving statistics change, `repeated_norms` those called several
     times. `fused` is switched off by tests alone.
     """
 
@@ -203,13 +204,13 @@ class Recipe:
         outputs: Sequence[Node[Layer]],
         *,
         trained: Set[Layer] = frozenset(),
-        loss_floor: float | None = None,
+        loss: Loss | None = None,
         fused: bool = True,
     ) -> None:
         self.trained = trained
         ends = lower(outputs, trained)
-        if loss_floor is not None:
-            ends = [with_loss(ends[0], loss_floor)]
+        if loss is not None:
+            ends = [with_loss(ends[0], loss)]
         if fused:
             ends = fuse(ends)
         self.nodes = topological(ends)
