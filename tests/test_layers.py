@@ -45,6 +45,7 @@ TABLE = [
     (lambda: GlobalAveragePooling2D(keepdims=True), (8, 7, 3), (1, 1, 3), 0),
     (lambda: GlobalMaxPooling2D(), (8, 7, 3), (3,), 0),
     (lambda: GlobalMaxPooling2D(keepdims=True), (8, 7, 3), (1, 1, 3), 0),
+    (lambda: Activation("sigmoid"), (8, 7, 3), (8, 7, 3), 0),
     (lambda: ZeroPadding2D(3), (8, 7, 3), (14, 13, 3), 0),
     (lambda: ZeroPadding2D((1, 2)), (8, 7, 3), (10, 11, 3), 0),
     (lambda: ZeroPadding2D(((1, 0), (2, 3))), (8, 7, 3), (9, 12, 3), 0),

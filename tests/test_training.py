@@ -28,6 +28,7 @@ from fastcnn.layers import (
     ReLU,
 )
 from fastcnn.losses import CategoricalCrossentropy, SparseCategoricalCrossentropy, categorical_crossentropy
+from fastcnn.metrics import Precision
 from fastcnn.models import Model, Sequential
 from fastcnn.optimizers import SGD, Adam, RMSprop
 from fastcnn.optimizers.schedules import ExponentialDecay
@@ -486,6 +487,15 @@ def test_a_layer_unfrozen_later_starts_its_average_at_its_weights():
     assert np.array_equal(model.optimizer_state()["average/conv/kernel"], model.get_layer("conv").kernel.value)
 
 
+def test_an_optimizer_of_another_model_starts_its_average_at_the_weights():
+    x, y = some_data(8)
+    optimizer = SGD(0.1, use_ema=True)
+    compiled(plain(), optimizer).train_on_batch(x, y)
+    model = compiled(plain(2), optimizer)
+    start = model.get_layer("conv").kernel.numpy()
+    assert np.array_equal(model.optimizer_state()["average/conv/kernel"], start)
+
+
 def test_a_state_that_does_not_fit_is_refused():
     model = compiled(plain(), Adam())
     state = dict(model.optimizer_state())
@@ -641,6 +651,8 @@ def test_bad_data_are_named_before_the_first_step(arguments, options, error, mes
         ({"metrics": ["hinge"]}, ValueError, "metric must be one of"),
         ({"loss_weights": [1.0]}, ValueError, "loss_weights is not supported yet and must be None"),
         ({"weighted_metrics": ["acc", "acc"]}, ValueError, "metrics must have different names"),
+        ({"metrics": "accuracy"}, ValueError, "metrics must be a list of names or Metric objects, got 'accuracy'"),
+        ({"metrics": [Precision([0.1, 0.5])]}, ValueError, "precision has several thresholds"),
         ({"nonsense": 1}, TypeError, "nonsense"),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fastcnn import metrics
 from fastcnn.layers.base import Array, Layer
 from fastcnn.losses import Loss
@@ -33,8 +35,8 @@ class Compiled:
             raise ValueError(f"compile: {loss.name} with reduction=None gives no number to train on; choose another")
         self.given_metrics = list(given_metrics)
         self.given_weighted = list(given_weighted)
-        plain: list[Metric] = [metrics.get(metric, loss) for metric in given_metrics]
-        weighted: list[Metric] = [metrics.get(metric, loss) for metric in given_weighted]
+        plain = _metrics("metrics", given_metrics, loss)
+        weighted = _metrics("weighted_metrics", given_weighted, loss)
         self.metrics = {metric.name: metric for metric in plain}
         logged = [f"weighted_{m.name}" if m.name in self.metrics else m.name for m in weighted]
         self.weighted = frozenset(logged)
@@ -52,6 +54,16 @@ class Compiled:
         """Fix the trained layers as they are now."""
         self.trained = frozenset(layer for layer in model.flat_layers() if layer.trainable)
         self.recipe = self.state = None
+
+
+def _metrics(argument: str, given: Sequence[Any], loss: Loss) -> list[Metric]:
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"compile: {argument} must be a list of names or Metric objects, got {given!r}")
+    found: list[Metric] = [metrics.get(metric, loss) for metric in given]
+    for metric in found:
+        if np.ndim(metric.result()):
+            raise ValueError(f"compile: {metric.name} has several thresholds and gives no single number to log")
+    return found
 
 
 class Means:

@@ -139,12 +139,10 @@ class TrainingState:
 
     def carry_over(self, before: TrainingState) -> None:
         """Take the slots of the parameters that were trained before, with the same optimizer."""
-        for parameter in self.layout.parameters:
-            if parameter not in before.layout.offsets:
-                self.weights.start_average(parameter)
-                continue
-            for name, flat in self.slots.items():
-                self.layout.view(flat, parameter)[...] = before.layout.view(before.slots[name], parameter)
+        for name, flat in self.slots.items():
+            for parameter, view in self.layout.views(flat):
+                if parameter in before.layout.offsets:
+                    view[...] = before.layout.view(before.slots[name], parameter)
 
 
 class _Statistics:

@@ -43,6 +43,9 @@ class WeightUpdate:
         self._slots = slots
         self._accumulator = slots.get("gradient_accumulator")
         self._average = slots.get("average")
+        if self._average is not None and optimizer.iterations:
+            for parameter, view in layout.views(self._average):  # as weights that were not trained before
+                view[...] = parameter.value
         self._parts = list(_parts(optimizer, layout))
         self._settings = np.zeros((len(self._parts), len(optimizer.settings()) + 3))
         self._averaging: NDArray[np.float64] = np.zeros(2)
@@ -124,18 +127,11 @@ class WeightUpdate:
         clipped: NDArray[np.float64] = scales * (limit / np.maximum(norms, limit))
         return clipped
 
-    # -- the moving average --------------------------------------------------------------------------------------------
-
     def finish(self) -> None:
         """Make the moving average the weights, if there is one and it has begun."""
         if self._average is not None and self.optimizer.batches:
             for parameter, view in self._layout.views(self._average):
                 parameter.assign(view)
-
-    def start_average(self, parameter: Parameter) -> None:
-        """Let the moving average of a weight that was not trained before start at its value."""
-        if self._average is not None:
-            self._layout.view(self._average, parameter)[...] = parameter.value
 
 
 def _parts(optimizer: Optimizer, layout: FlatLayout) -> Iterator[_Part]:
