@@ -13,6 +13,7 @@
 #include "core/dispatch.hpp"
 #include "driver/conv.hpp"
 #include "driver/dense.hpp"
+#include "driver/loss.hpp"
 #include "driver/norm.hpp"
 #include "driver/optim.hpp"
 #include "driver/pointwise.hpp"
@@ -45,9 +46,13 @@ void check_table() {
   for (const int64_t size : {int64_t{1}, L - 1, L, L + 1, int64_t{16384}, int64_t{40003}}) {
     check_pointwise(size);
     check_optimizers(size);
+    check_rmsprop(size);
+    check_ema_and_norms(size);
   }
-  for (const RowsShape& s : {RowsShape{1, 1}, RowsShape{3, L - 1}, RowsShape{5, L + 1}, RowsShape{70, 1000}})
+  for (const RowsShape& s : {RowsShape{1, 1}, RowsShape{3, L - 1}, RowsShape{5, L + 1}, RowsShape{70, 1000}}) {
     check_softmax(s);
+    check_loss(s);
+  }
 }
 
 }  // namespace

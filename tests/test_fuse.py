@@ -40,7 +40,7 @@ from fastcnn.program import Packer, Recipe
 
 CLASSES = 3
 BATCH = 5
-FLOOR = CategoricalCrossentropy().floor
+LOSS = CategoricalCrossentropy()
 
 
 # -- the nets ----------------------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ class Reference:
 def run_engine(model: Model, trained: frozenset, fused: bool, data, rate: float = 0.0):
     """Return (loss, gradients by parameter, state) of one training step in NaN-poisoned memory."""
     x, t, weight = data
-    recipe = Recipe(model.outputs, trained=trained, loss_floor=FLOOR, fused=fused)
+    recipe = Recipe(model.outputs, trained=trained, loss=LOSS, fused=fused)
     parameters = [p for p in model.weights if p in recipe.trained_parameters]
     state = TrainingState(SGD(rate), parameters, recipe.norms, recipe.repeated_norms)
     workspace = Workspace(Packer(shared=False))
@@ -291,7 +291,6 @@ def run_engine(model: Model, trained: frozenset, fused: bool, data, rate: float 
     program.compute()
     gradients = {p: state.gradient(p).copy() for p in parameters}
     loss = float(program.cache["loss"].astype(np.float64) @ weight)
-    state.begin_update()
     program.update()
     return loss, gradients, recipe
 
@@ -459,7 +458,7 @@ def test_folding_stops_where_a_gradient_must_pass():
 
 def test_nothing_runs_backward_below_the_lowest_trained_layer():
     model = make(residual)
-    recipe = Recipe(model.outputs, trained=frozenset([model.layers[-1]]), loss_floor=FLOOR)
+    recipe = Recipe(model.outputs, trained=frozenset([model.layers[-1]]), loss=LOSS)
     state = TrainingState(SGD(), model.layers[-1].weights, recipe.norms)
     program = Workspace(Packer(shared=False)).program("training", BATCH, recipe, state)
     names = program.emitter.steps

@@ -45,6 +45,7 @@ TABLE = [
     (lambda: GlobalAveragePooling2D(keepdims=True), (8, 7, 3), (1, 1, 3), 0),
     (lambda: GlobalMaxPooling2D(), (8, 7, 3), (3,), 0),
     (lambda: GlobalMaxPooling2D(keepdims=True), (8, 7, 3), (1, 1, 3), 0),
+    (lambda: Activation("sigmoid"), (8, 7, 3), (8, 7, 3), 0),
     (lambda: ZeroPadding2D(3), (8, 7, 3), (14, 13, 3), 0),
     (lambda: ZeroPadding2D((1, 2)), (8, 7, 3), (10, 11, 3), 0),
     (lambda: ZeroPadding2D(((1, 0), (2, 3))), (8, 7, 3), (9, 12, 3), 0),
@@ -114,7 +115,7 @@ def test_input_takes_kerass_arguments():
         (lambda: Conv2D(4, 3, kernel_regularizer="l2"), "kernel_regularizer is not supported yet and must be None"),
         (
             lambda: Conv2D(4, 3, activation="tanh"),
-            "activation must be None or one of linear, relu, softmax, got 'tanh'",
+            "activation must be None or one of linear, relu, sigmoid, softmax, got 'tanh'",
         ),
         (lambda: Conv2D(4, 3, algorithm="fft"), "algorithm must be None, 'direct' or 'winograd', got 'fft'"),
         (lambda: Dense(-1), "Dense: units must be a positive integer, got -1"),

@@ -590,6 +590,42 @@ def test_rmsprop_step() -> None:
     assert [a.item() for a in centered] == [1 - 2 / 3, 4.75, 2 / 3, 1.75]
 
 
+def test_amsgrad_step() -> None:
+    state = np.array([1.0])
+    w, m, v, v_max = reference.amsgrad_step(state, [4.0], [0.0], [0.0], [4.0], 1, 0.5, 0.75, 0.9375, 0.0)
+    assert [a.item() for a in (w, m, v, v_max)] == [0.75, 1.0, 1.0, 4.0]  # half of Adam's step: the root of 4 is 2
+    adam = reference.adam_step(state, [4.0], [0.0], [0.0], 1, 0.5, 0.75, 0.9375, 0.0)
+    assert reference.amsgrad_step(state, [4.0], [0.0], [0.0], [0.5], 1, 0.5, 0.75, 0.9375, 0.0)[:3] == adam
+
+
+def test_ema_step_and_squared_norms() -> None:
+    assert reference.ema_step([4.0, 8.0], [0.0, 4.0], 0.75).tolist() == [1.0, 5.0]
+    assert reference.squared_norms([1.0, 2.0, -3.0], [0, 1, 1, 3]).tolist() == [1.0, 0.0, 13.0]
+
+
+def test_sigmoid() -> None:
+    assert reference.sigmoid_forward([0.0, 1e4, -1e4, np.log(3)]).tolist() == [0.5, 1.0, 0.0, 0.75]
+    x, dy = normal(20) * 3, normal(20, seed=1)
+    assert_gradient(reference.sigmoid_forward, x, dy, reference.sigmoid_backward(dy, reference.sigmoid_forward(x)))
+
+
+# ---- losses ----
+
+
+def test_losses_of_known_outputs() -> None:
+    loss, dx = reference.squared_error([[1.0, 3.0]], [[0.0, 1.0]])
+    assert (loss.tolist(), dx.tolist()) == ([2.5], [[1.0, 2.0]])
+    loss, dx = reference.binary_cross_entropy([[0.25, 0.5]], [[1.0, 0.0]])
+    assert abs(loss.item() - np.log(8) / 2) <= 1e-15
+    assert dx.tolist() == [[-2.0, 1.0]]
+    loss, dx = reference.sigmoid_cross_entropy([[np.log(3)]], [[0.0]])
+    assert abs(loss.item() - np.log(4)) <= 1e-15
+    assert dx.tolist() == [[0.75]]
+    loss, dx = reference.categorical_cross_entropy([[1.0, 3.0]], [[1.0, 0.0]])
+    assert abs(loss.item() - np.log(4)) <= 1e-15
+    assert dx.tolist() == [[-0.75, 0.25]]
+
+
 # ---- Winograd ----
 
 

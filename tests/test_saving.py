@@ -11,7 +11,8 @@ import pytest
 from fastcnn.formats import ModelFileError, safetensors
 from fastcnn.layers import Activation, Add, BatchNormalization, Conv2D, Dense, Flatten, Input, MaxPooling2D, ReLU
 from fastcnn.models import Model, Sequential, saving
-from fastcnn.optimizers import SGD, Adam
+from fastcnn.optimizers import SGD, Adam, AdamW, RMSprop
+from fastcnn.optimizers.schedules import CosineDecay
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(12, 8, 8, 3)).astype(np.float32)
@@ -60,6 +61,19 @@ def test_round_trip(path: Path) -> None:
     assert np.array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
+def test_what_does_not_decay_is_in_the_file(path: Path) -> None:
+    optimizer = AdamW(0.01, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    model = trained(optimizer)
+    saving.save(model, path)
+    loaded = saving.load_model(path)
+    loaded.train_on_batch(X, Y)
+    model.train_on_batch(X, Y)
+    assert weights_equal(loaded, model)
+    other = trained(AdamW(0.01, weight_decay=0.5), steps=4)
+    assert not weights_equal(other, model)
+
+
 def test_sequential(path: Path) -> None:
     model = Sequential([Input((8, 8, 3)), Conv2D(4, 3, activation="relu"), Flatten(), Dense(3)])
     saving.save(model, path)
@@ -68,12 +82,24 @@ def test_sequential(path: Path) -> None:
     assert np.array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.1), SGD(0.05, 0.9, nesterov=True), Adam(0.01)], ids=repr)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SGD(0.1),
+        SGD(0.05, 0.9, nesterov=True),
+        Adam(0.01),
+        Adam(0.01, amsgrad=True, clipnorm=0.1),
+        AdamW(CosineDecay(0.01, 5, warmup_target=0.02, warmup_steps=2), weight_decay=0.5),
+        RMSprop(0.01, momentum=0.5, centered=True, gradient_accumulation_steps=2),
+        RMSprop(0.01, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2, global_clipnorm=0.1),
+    ],
+    ids=repr,
+)
 def test_training_goes_on_as_if_never_interrupted(path: Path, optimizer: Any) -> None:
     model = trained(optimizer)
     saving.save(model, path)
     loaded = saving.load_model(path)
-    assert loaded.optimizer.iterations == 3
+    assert loaded.optimizer.batches == 3
     assert loaded.optimizer.get_config() == model.optimizer.get_config()
     for _ in range(3):
         assert loaded.train_on_batch(X, Y) == model.train_on_batch(X, Y)

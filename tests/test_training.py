@@ -28,8 +28,10 @@ from fastcnn.layers import (
     ReLU,
 )
 from fastcnn.losses import CategoricalCrossentropy, SparseCategoricalCrossentropy, categorical_crossentropy
+from fastcnn.metrics import Precision
 from fastcnn.models import Model, Sequential
-from fastcnn.optimizers import SGD, Adam
+from fastcnn.optimizers import SGD, Adam, RMSprop
+from fastcnn.optimizers.schedules import ExponentialDecay
 from fastcnn.random import get_seed
 from fastcnn.utils import set_random_seed
 
@@ -309,7 +311,7 @@ def test_a_lone_activation_layer_ends_the_model_too():
     ("activation", "from_logits", "message"),
     [
         ("softmax", True, "the model ends with a softmax but the loss has from_logits=True"),
-        (None, False, "the model does not end with a softmax but the loss has from_logits=False"),
+        (None, False, "the model does not end with a softmax or sigmoid but the loss has from_logits=False"),
     ],
 )
 def test_logits_and_probabilities_are_not_mixed_up(activation, from_logits, message):
@@ -401,7 +403,14 @@ def test_transfer_learning():
 # -- optimizer state ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", [lambda: Adam(0.02), lambda: SGD(0.1, momentum=0.9, nesterov=True)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: Adam(0.02),
+        lambda: SGD(0.1, momentum=0.9, nesterov=True),
+        lambda: RMSprop(ExponentialDecay(0.02, 2, 0.9), gradient_accumulation_steps=5, clipnorm=0.5),
+    ],
+)
 def test_training_goes_on_exactly_where_it_was_saved(optimizer):
     x, y = some_data(10)
     whole = compiled(residual(), optimizer())
@@ -414,7 +423,77 @@ def test_training_goes_on_exactly_where_it_was_saved(optimizer):
     second.load_optimizer_state(state)
     second.fit(x, y, batch_size=4, initial_epoch=2, epochs=4, verbose=0)
     assert bits(second) == bits(whole)
-    assert second.optimizer.iterations == whole.optimizer.iterations == 12
+    assert second.optimizer.batches == whole.optimizer.batches == 12
+
+
+def test_rmsprop_is_the_default_and_learns():
+    x, y = some_data(8)
+    model = plain()
+    model.compile(loss="sparse_categorical_crossentropy")
+    assert isinstance(model.optimizer, RMSprop)
+    history = model.fit(x, y, epochs=60, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+
+
+def test_the_average_becomes_the_weights_when_fit_ends():
+    x, y = some_data(12)
+    plainly, averaged = compiled(plain(), SGD(0.1)), compiled(plain(), SGD(0.1, use_ema=True, ema_momentum=0.5))
+    states = []
+    plainly.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[
+        LambdaCallback(on_train_batch_end=lambda batch, logs: states.append(plainly.get_weights()))
+    ])  # fmt: skip
+    averaged.fit(x, y, batch_size=4, epochs=2, verbose=0)
+    mean = states[0]
+    for state in states[1:]:
+        mean = [0.5 * a.astype(np.float64) + 0.5 * w for a, w in zip(mean, state, strict=True)]
+    for a, w in zip(mean, averaged.get_weights(), strict=True):
+        np.testing.assert_allclose(w, a, rtol=0, atol=1e-6)
+    before = averaged.get_weights()
+    averaged.fit(x, y, epochs=2, initial_epoch=2, verbose=0)  # no epoch: nothing to finish
+    assert all(np.array_equal(a, b) for a, b in zip(before, averaged.get_weights(), strict=True))
+
+
+def test_accumulated_batches_are_one_large_batch():
+    x, y = some_data(12)
+    whole, parts = compiled(plain(), SGD(0.1)), compiled(plain(), SGD(0.1, gradient_accumulation_steps=3))
+    whole.train_on_batch(x, y)
+    start = parts.get_weights()
+    for i in range(3):
+        assert all(np.array_equal(a, b) for a, b in zip(start, parts.get_weights(), strict=True))
+        parts.train_on_batch(x[4 * i : 4 * i + 4], y[4 * i : 4 * i + 4])
+    for a, b in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
+def test_accumulated_batches_move_the_statistics_each():
+    x, y = some_data(8)
+    model = compiled(residual(), SGD(0.1, gradient_accumulation_steps=2))
+    mean = model.get_layer("bn1").moving_mean.numpy()
+    model.train_on_batch(x[:4], y[:4])
+    after = model.get_layer("bn1").moving_mean.numpy()
+    assert np.any(after != mean)
+    model.train_on_batch(x[4:], y[4:])
+    assert np.any(model.get_layer("bn1").moving_mean.numpy() != after)
+
+
+def test_a_layer_unfrozen_later_starts_its_average_at_its_weights():
+    x, y = some_data(8)
+    model = plain()
+    model.get_layer("conv").trainable = False
+    optimizer = SGD(0.1, use_ema=True)
+    compiled(model, optimizer).train_on_batch(x, y)
+    model.get_layer("conv").trainable = True
+    compiled(model, optimizer)
+    assert np.array_equal(model.optimizer_state()["average/conv/kernel"], model.get_layer("conv").kernel.value)
+
+
+def test_an_optimizer_of_another_model_starts_its_average_at_the_weights():
+    x, y = some_data(8)
+    optimizer = SGD(0.1, use_ema=True)
+    compiled(plain(), optimizer).train_on_batch(x, y)
+    model = compiled(plain(2), optimizer)
+    start = model.get_layer("conv").kernel.numpy()
+    assert np.array_equal(model.optimizer_state()["average/conv/kernel"], start)
 
 
 def test_a_state_that_does_not_fit_is_refused():
@@ -566,12 +645,14 @@ def test_bad_data_are_named_before_the_first_step(arguments, options, error, mes
     ("options", "error", "message"),
     [
         ({"loss": None}, ValueError, "compile: loss must be given"),
-        ({"loss": "mse"}, ValueError, "loss must be one of"),
+        ({"loss": "hinge"}, ValueError, "loss must be one of"),
         ({"optimizer": "adagrad"}, ValueError, "optimizer must be one of"),
         ({"metrics": ["accuracy", "accuracy"]}, ValueError, "metrics must have different names"),
-        ({"metrics": ["auc"]}, ValueError, "metric must be one of"),
+        ({"metrics": ["hinge"]}, ValueError, "metric must be one of"),
         ({"loss_weights": [1.0]}, ValueError, "loss_weights is not supported yet and must be None"),
-        ({"weighted_metrics": ["acc"]}, ValueError, "weighted_metrics is not supported yet"),
+        ({"weighted_metrics": ["acc", "acc"]}, ValueError, "metrics must have different names"),
+        ({"metrics": "accuracy"}, ValueError, "metrics must be a list of names or Metric objects, got 'accuracy'"),
+        ({"metrics": [Precision([0.1, 0.5])]}, ValueError, "precision has several thresholds"),
         ({"nonsense": 1}, TypeError, "nonsense"),
     ],
 )

@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, m) {
   bind_program(m, program);
   bind_conv(m, program);
   bind_dense(m, program);
+  bind_loss(m, program);
   bind_norm(m, program);
   bind_optim(m, program);
   bind_pointwise(m, program);

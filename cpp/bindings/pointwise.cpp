@@ -64,6 +64,31 @@ void leaky_relu_backward(PyProgram& p, Array y, Array dy, Array dx, float negati
            });
 }
 
+void sigmoid_forward(PyProgram& p, Array x, Array y) {
+  const Check check("sigmoid_forward");
+  const Dims dims = dims_of(x);
+  const float* px = check.in("x", x, dims);
+  float* py_ = check.out("y", y, dims);
+  check.apart("y", y, "x", x, true);
+  p.keep(x, y);
+  p.append("sigmoid_forward",
+           [k = p.kernels, size = total(dims), px, py_](const Scratch&) { k->sigmoid_forward(size, px, py_); });
+}
+
+void sigmoid_backward(PyProgram& p, Array y, Array dy, Array dx, bool accumulate) {
+  const Check check("sigmoid_backward");
+  const Dims dims = dims_of(y);
+  const float* py_ = check.in("y", y, dims);
+  const float* pdy = check.in("dy", dy, dims);
+  float* pdx = check.out("dx", dx, dims);
+  check.apart("dx", dx, "y", y);
+  check.apart("dx", dx, "dy", dy, !accumulate);
+  p.keep(y, dy, dx);
+  p.append("sigmoid_backward", [k = p.kernels, size = total(dims), py_, pdy, accumulate, pdx](const Scratch&) {
+    k->sigmoid_backward(size, py_, pdy, accumulate, pdx);
+  });
+}
+
 void add_forward(PyProgram& p, Array a, Array b, Array y, bool relu) {
   const Check check("add_forward");
   const Dims dims = dims_of(a);
@@ -120,6 +145,9 @@ void bind_pointwise(py::module_& m, ProgramClass& program) {
           py::arg("negative_slope"));
   bind_op(m, program, "leaky_relu_backward", leaky_relu_backward, py::arg("y"), py::arg("dy"), py::arg("dx"),
           py::kw_only(), py::arg("negative_slope"), py::arg("accumulate") = false);
+  bind_op(m, program, "sigmoid_forward", sigmoid_forward, py::arg("x"), py::arg("y"));
+  bind_op(m, program, "sigmoid_backward", sigmoid_backward, py::arg("y"), py::arg("dy"), py::arg("dx"), py::kw_only(),
+          py::arg("accumulate") = false);
   bind_op(m, program, "add_forward", add_forward, py::arg("a"), py::arg("b"), py::arg("y"), py::kw_only(),
           py::arg("relu") = false);
   bind_op(m, program, "copy", copy, py::arg("x"), py::arg("y"), py::kw_only(), py::arg("accumulate") = false);

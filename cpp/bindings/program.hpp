@@ -70,6 +70,7 @@ void bind_program(py::module_& m, ProgramClass& program);
 void bind_runtime(py::module_& m);
 void bind_conv(py::module_& m, ProgramClass& program);
 void bind_dense(py::module_& m, ProgramClass& program);
+void bind_loss(py::module_& m, ProgramClass& program);
 void bind_norm(py::module_& m, ProgramClass& program);
 void bind_optim(py::module_& m, ProgramClass& program);
 void bind_pointwise(py::module_& m, ProgramClass& program);

@@ -68,12 +68,25 @@ struct RowsShape {
 };
 
 // One optimizer step's numbers, read at run time; t counts from 1.
+struct UpdateSettings {  // for every rule: g = clip(grads*scale, -limit, limit), and w loses w*decay beside the step
+  double scale, limit, decay;
+};
 struct SGDSettings {
   double learning_rate, momentum;
   double nesterov;  // 0 or 1
+  UpdateSettings update;
 };
 struct AdamSettings {
   double learning_rate, beta_1, beta_2, epsilon, t;
+  UpdateSettings update;
+};
+struct RMSpropSettings {
+  double learning_rate, rho, momentum, epsilon;
+  UpdateSettings update;
+};
+struct EMASettings {
+  double momentum;
+  double overwrite;  // 0 or 1
 };
 
 struct Kernels {
@@ -163,6 +176,9 @@ struct Kernels {
   // dx (+)= y > 0 ? dy : dy*negative_slope; dx may be dy
   void (*leaky_relu_backward)(int64_t size, const float* y, const float* dy, float negative_slope, bool accumulate,
                               float* dx);
+  void (*sigmoid_forward)(int64_t size, const float* x, float* y);  // 1 / (1 + exp(-x)); y may be x
+  // dx (+)= dy*y*(1-y); dx may be dy
+  void (*sigmoid_backward)(int64_t size, const float* y, const float* dy, bool accumulate, float* dx);
   void (*add_forward)(int64_t size, const float* a, const float* b, bool relu, float* y);  // y may be a or b
   void (*copy)(int64_t size, const float* x, bool accumulate, float* y);              // y (+)= x
   void (*scale)(int64_t size, const float* x, float factor, float offset,
@@ -177,10 +193,34 @@ struct Kernels {
   void (*softmax_cross_entropy)(const RowsShape&, const float* x, const float* t, const float* weight, float floor,
                                 float* p, float* loss, float* dx);
 
+  // -- loss of an output x[rows,C] for targets t[rows,C]; dx (null: not wanted) is scaled by weight[row]
+  // --------------- p = sigmoid(x) (may be x); with p clipped to [floor, 1-floor]: loss[row] = -mean(t*log(p) +
+  // (1-t)*log(1-p)), dx = (p - t)/C * weight[row]
+  void (*sigmoid_cross_entropy)(const RowsShape&, const float* x, const float* t, const float* weight, float floor,
+                                float* p, float* loss, float* dx);
+  // loss[row] = -sum t*log(clip(x / sum x, floor, 1-floor))
+  void (*categorical_cross_entropy)(const RowsShape&, const float* x, const float* t, const float* weight, float floor,
+                                    float* loss, float* dx);
+  // loss[row] = -mean(t*log(p) + (1-t)*log(q)), p = clip(x, floor, 1-floor), q = 1-p clipped likewise
+  void (*binary_cross_entropy)(const RowsShape&, const float* x, const float* t, const float* weight, float floor,
+                               float* loss, float* dx);
+  void (*squared_error)(const RowsShape&, const float* x, const float* t, const float* weight, float* loss,
+                        float* dx);  // loss[row] = mean (x - t)^2
+
   // -- optim over one flat range --------------------------------------------------------------------------------------
   void (*sgd_step)(int64_t size, const float* grads, const SGDSettings&, float* m,
                    float* values);  // m null: no momentum
-  void (*adam_step)(int64_t size, const float* grads, const AdamSettings&, float* m, float* v, float* values);
+  // v_max null: no AMSGrad, which divides by the root of the largest v so far
+  void (*adam_step)(int64_t size, const float* grads, const AdamSettings&, float* m, float* v, float* v_max,
+                    float* values);
+  // m null: no momentum; mean null: not centered
+  void (*rmsprop_step)(int64_t size, const float* grads, const RMSpropSettings&, float* v, float* m, float* mean,
+                       float* values);
+  // average = momentum*average + (1-momentum)*values; overwrite: values = average
+  void (*ema_step)(int64_t size, const EMASettings&, float* average, float* values);
+  // sums[part] = sum of grads^2 from offsets[part] to offsets[part + 1], in double; longest: size of the longest part
+  ScratchSize (*squared_norms_scratch)(int64_t longest);
+  void (*squared_norms)(int64_t parts, const int64_t* offsets, const float* grads, double* sums, const Scratch&);
 
   // -- roof: the flops of `tasks` loops of multiply-adds on registers, for measuring the machine
   // ------------------------

@@ -1,4 +1,5 @@
-// Elementwise passes: ReLU, leaky ReLU, add, copy, scale, fill. Bound by memory; one chunk fits the L2 cache.
+// Elementwise passes: ReLU, leaky ReLU, sigmoid, add, copy, scale, fill. Bound by memory; one chunk fits the L2 cache.
+#include "kernels/exponential.hpp"
 #include "kernels/table.hpp"
 #include "kernels/tasks.hpp"
 
@@ -55,6 +56,26 @@ void leaky_relu_backward(int64_t size, const float* y, const float* dy, float ne
     });
 }
 
+// With e = exp(-|x|) neither branch overflows nor cancels.
+void sigmoid_forward(int64_t size, const float* x, float* y) {
+  map(size, y, [=](int64_t i, int64_t n) FASTCNN_LAMBDA {
+    const vf a = load_upto(x + i, n), one = broadcast(1.0f);
+    const vf e = exponential_below(-absolute(a), vf{});
+    return select(a < vf{}, e, one) / (one + e);
+  });
+}
+
+void sigmoid_backward(int64_t size, const float* y, const float* dy, bool accumulate, float* dx) {
+  const auto slope = [=](int64_t i, int64_t n) FASTCNN_LAMBDA {
+    const vf p = load_upto(y + i, n);
+    return load_upto(dy + i, n) * (p * (broadcast(1.0f) - p));
+  };
+  if (accumulate)
+    map(size, dx, [=](int64_t i, int64_t n) FASTCNN_LAMBDA { return load_upto(dx + i, n) + slope(i, n); });
+  else
+    map(size, dx, slope);
+}
+
 void add_forward(int64_t size, const float* a, const float* b, bool with_relu, float* y) {
   if (with_relu)
     map(size, y, [=](int64_t i, int64_t n) FASTCNN_LAMBDA { return relu(load_upto(a + i, n) + load_upto(b + i, n)); });
@@ -85,6 +106,8 @@ void fill_pointwise(Kernels& kernels) {
   kernels.relu_backward = relu_backward;
   kernels.leaky_relu_forward = leaky_relu_forward;
   kernels.leaky_relu_backward = leaky_relu_backward;
+  kernels.sigmoid_forward = sigmoid_forward;
+  kernels.sigmoid_backward = sigmoid_backward;
   kernels.add_forward = add_forward;
   kernels.copy = copy;
   kernels.scale = scale;

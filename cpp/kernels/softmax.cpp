@@ -1,53 +1,13 @@
 // Softmax over the last axis and its cross-entropy. Rows are few and short: the sums are in double, and exp is computed
 // again where storing it would cost an array.
 #include "kernels/channels.hpp"
+#include "kernels/doubles.hpp"
+#include "kernels/exponential.hpp"
+#include "kernels/rows.hpp"
 #include "kernels/table.hpp"
-#include "kernels/tasks.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace {
-
-typedef double vd __attribute__((vector_size(8 * FASTCNN_LANES)));
-
-constexpr int64_t kExpCost = 16;  // multiply-adds
-constexpr int64_t kRowGrain = 2048;  // floats that make one chunk of rows
-
-FASTCNN_INLINE vd to_double(vf a) { return __builtin_convertvector(a, vd); }
-
-FASTCNN_INLINE double sum_lanes_double(vd a) {
-  double sum = 0;
-  for (int64_t i = 0; i < kLanes; ++i) sum += a[i];
-  return sum;
-}
-
-// 2^n for -126 <= n <= 127
-FASTCNN_INLINE vf power_of_two(vi n) { return reinterpret_cast<vf>((n + 127) << 23); }
-
-// exp(x - most) for x <= most, within 1 ULP; denormal results too. With a + rest = x - most without error (Knuth's
-// sum), exp = 2^n * exp(r), r = a + rest - n*ln 2, |r| <= ln(2)/2, and exp(r) = 1 + r + r^2 * q(r), where q has the
-// least greatest relative error (0.06 * 2^-24) of its degree.
-FASTCNN_INLINE vf exponential_below(vf x, vf most) {
-  const vf least = broadcast(-105.0f);  // below, the result rounds to 0
-  const vf shifter = broadcast(0x1.8p23f);  // adding it rounds to an integer, which stands in the low bits
-  vf a = x - most;
-  const vf taken = a - x;
-  vf rest = (x - (a - taken)) - (most + taken);
-  rest = select(a < least, vf{}, rest);
-  a = select(a < least, least, a);
-  const vf shifted = a * broadcast(0x1.715476p+0f) + shifter;  // 1 / ln 2
-  const vi n = reinterpret_cast<vi>(shifted) - reinterpret_cast<vi>(shifter);
-  const vf times = shifted - shifter;
-  // ln 2 in two parts; the first has 15 bits, so that its product with n is exact without FMA too
-  const vf r = (a - times * broadcast(0x1.62e4p-1f)) - (times * broadcast(0x1.7f7d1cp-20f) - rest);
-  vf q = broadcast(0x1.6a23d0p-10f);
-  q = q * r + broadcast(0x1.123a20p-7f);
-  q = q * r + broadcast(0x1.5558f2p-5f);
-  q = q * r + broadcast(0x1.555492p-3f);
-  q = q * r + broadcast(0x1.fffffcp-2f);
-  const vf e = (q * (r * r) + r) + broadcast(1.0f);
-  const vi half = n >> 1;  // in two factors: 2^n may be denormal
-  return e * power_of_two(half) * power_of_two(n - half);
-}
 
 // The greatest value. A NaN may be passed over: it comes back through the exponential and the sum.
 FASTCNN_INLINE float greatest(const float* x, int64_t C) {
@@ -80,14 +40,6 @@ FASTCNN_INLINE double sum_over(int64_t C, const F& f) {
 FASTCNN_INLINE double sum_of_exponentials(const float* x, int64_t C, float most) {
   return sum_over(
       C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA { return exponential_below(load_upto(x + c, n), broadcast(most)); });
-}
-
-template <class F>
-FASTCNN_INLINE void over_rows(const RowsShape& shape, const F& f) {
-  parallel_for(shape.rows, larger(1, kRowGrain / larger(1, shape.C)), shape.rows * shape.C * kExpCost,
-               [f](int64_t begin, int64_t end) {
-                 for (int64_t row = begin; row < end; ++row) f(row);
-               });
 }
 
 void softmax_forward(const RowsShape& shape, const float* x, float* y) {

@@ -16,6 +16,7 @@ const Kernels& table() {
     kernels.lanes = static_cast<int>(kLanes);
     fill_conv(kernels);
     fill_dense(kernels);
+    fill_loss(kernels);
     fill_norm(kernels);
     fill_optim(kernels);
     fill_pointwise(kernels);

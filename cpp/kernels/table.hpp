@@ -6,6 +6,7 @@ namespace fastcnn::FASTCNN_ISA {
 
 void fill_conv(Kernels&);
 void fill_dense(Kernels&);
+void fill_loss(Kernels&);
 void fill_norm(Kernels&);
 void fill_optim(Kernels&);
 void fill_pointwise(Kernels&);

@@ -19,11 +19,18 @@ from fastcnn.graph import Node, consumer_counts, topological
 from fastcnn.layers.base import Layer, Padding, Pair, Step
 from fastcnn.layers.conv import FusedConv2D
 from fastcnn.layers.dense import FusedDense
-from fastcnn.layers.loss import SoftmaxCrossEntropy
+from fastcnn.layers.loss import (
+    BinaryCrossEntropy,
+    CategoricalCrossEntropy,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+    SquaredError,
+)
 from fastcnn.layers.norm import FusedBatchNormalization
-from fastcnn.layers.pointwise import Add, ReLU, Softmax
+from fastcnn.layers.pointwise import Add, ReLU, Sigmoid, Softmax
 from fastcnn.layers.pool import FusedMaxPooling2D
 from fastcnn.layers.shape import ZeroPadding2D
+from fastcnn.losses import Loss
 
 StepNode = Node[Step]
 
@@ -53,10 +60,21 @@ def _lower_node(node: Node[Layer], inputs: list[StepNode], trained: Set[Layer], 
     return inputs[0]
 
 
-def with_loss(output: StepNode, floor: float) -> StepNode:
-    """Return the node of softmax and cross-entropy for a graph's output; a softmax there becomes part of it."""
-    logits = output.inputs[0] if isinstance(output.layer, Softmax) else output
-    return Node(SoftmaxCrossEntropy(floor), (logits,), output.sample_shape)
+def with_loss(output: StepNode, loss: Loss) -> StepNode:
+    """Return the node of a loss of a graph's output; the activation it is made for becomes part of it."""
+    last, step = output.layer, _loss_step(output.layer, loss)
+    fused = isinstance(last, Softmax | Sigmoid) and isinstance(step, SoftmaxCrossEntropy | SigmoidCrossEntropy)
+    return Node(step, output.inputs if fused else (output,), output.sample_shape)
+
+
+def _loss_step(last: Step, loss: Loss) -> Step:
+    if loss.kind == "squared":
+        return SquaredError(loss.floor)
+    if loss.kind == "categorical":
+        fused = loss.from_logits or isinstance(last, Softmax)
+        return SoftmaxCrossEntropy(loss.floor, loss.from_logits) if fused else CategoricalCrossEntropy(loss.floor)
+    fused = loss.from_logits or isinstance(last, Sigmoid)
+    return SigmoidCrossEntropy(loss.floor, loss.from_logits) if fused else BinaryCrossEntropy(loss.floor)
 
 
 def active_nodes(nodes: Sequence[StepNode]) -> set[StepNode]:

@@ -19,6 +19,7 @@ from fastcnn.layers.base import Array, Bounds, Layer, Padding, Pair, Slots, Step
 from fastcnn.layers.conv import ALGORITHMS, FusedConv2D
 from fastcnn.layers.norm import BatchNormalization, FusedBatchNormalization
 from fastcnn.liveness import CacheSpec, Lifetimes, cache_name, dy_name, lifetimes, y_name
+from fastcnn.losses import Loss
 from fastcnn.parameters import Parameter
 from fastcnn.plan import Plan, plan
 
@@ -85,13 +86,30 @@ class Packer:
         return sum(packed.nbytes for packed in self._packed.values())
 
 
+@dataclass(frozen=True)
+class UpdateSteps:
+    """Where the parts of an update end in a program, in the order they stand there.
+
+    accumulated: the gradients of several batches are summed; normed: their norms taken; counted: moving statistics
+    changed; stepped: weights changed; end: weights averaged.
+    """
+
+    begin: int
+    accumulated: int
+    normed: int
+    counted: int
+    stepped: int
+    end: int
+
+
 class Training(Protocol):
     """The part of a model's training state that a program needs."""
 
     def gradient(self, parameter: Parameter) -> Array: ...
     def statistics(self, norm: BatchNormalization) -> tuple[Array, Array]: ...
     def emit_begin(self, program: _core.Program) -> None: ...
-    def emit_update(self, program: _core.Program) -> None: ...
+    def emit_update(self, program: _core.Program) -> UpdateSteps: ...
+    def apply(self, where: str, program: _core.Program, steps: UpdateSteps) -> None: ...
 
 
 class Emitter(_core.Program):
@@ -176,8 +194,8 @@ class Emitter(_core.Program):
 class Recipe:
     """A graph ready to become programs of any batch size: fused steps, and which of them have a backward run.
 
-    The layers in `trained` are being trained, the others are constants. With `loss_floor` the program ends with softmax
-    and cross-entropy. `norms` are the layers whose moving statistics change, `repeated_norms` those called several
+    The layers in `trained` are being trained, the others are constants. With `loss` the program ends with that of
+    its output. `norms` are the layers whose moving statistics change, `repeated_norms` those called several
     times. `fused` is switched off by tests alone.
     """
 
@@ -186,13 +204,13 @@ class Recipe:
         outputs: Sequence[Node[Layer]],
         *,
         trained: Set[Layer] = frozenset(),
-        loss_floor: float | None = None,
+        loss: Loss | None = None,
         fused: bool = True,
     ) -> None:
         self.trained = trained
         ends = lower(outputs, trained)
-        if loss_floor is not None:
-            ends = [with_loss(ends[0], loss_floor)]
+        if loss is not None:
+            ends = [with_loss(ends[0], loss)]
         if fused:
             ends = fuse(ends)
         self.nodes = topological(ends)
@@ -263,9 +281,8 @@ class BoundProgram:
         for i in sorted(recipe.active, reverse=True):
             steps[i].emit_backward(slots[i], emitter)
         self._computed = len(emitter)
-        if training is not None:
-            training.emit_update(emitter)
-        self._end = len(emitter)
+        self._training = training
+        self._update = None if training is None else training.emit_update(emitter)
 
         number = {node: i for i, node in enumerate(recipe.nodes)}
         self.x = slots[recipe.source].y
@@ -287,9 +304,11 @@ class BoundProgram:
         self.emitter.run(0, self._computed, feed=feed, fetch=list(zip(self.outputs, outputs, strict=True)))
         return outputs
 
-    def update(self) -> None:
-        """Apply the gradients and the new moving statistics to the weights, whole: Ctrl-C waits until it is done."""
-        self.emitter.run(self._computed, self._end, interruptible=False)
+    def update(self, where: str = "update") -> None:
+        """Apply the gradients and the new moving statistics to the weights; `where` names the caller in errors."""
+        assert self._training is not None
+        assert self._update is not None
+        self._training.apply(where, self.emitter, self._update)
 
 
 def _bind(recipe: Recipe, layout: Layout, placement: Plan, memory: NDArray[np.uint8]) -> list[Slots]:

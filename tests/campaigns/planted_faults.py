@@ -53,6 +53,7 @@ class Fault:
 GEMM, WINOGRAD, WEIGHTS = "kernels/conv_gemm.hpp", "kernels/conv_winograd.hpp", "kernels/conv_weights.hpp"
 CONV, DENSE, POOL, NORM = "kernels/conv.cpp", "kernels/dense.cpp", "kernels/pool.cpp", "kernels/norm.cpp"
 POINTWISE, SOFTMAX, OPTIM = "kernels/pointwise.cpp", "kernels/softmax.cpp", "kernels/optim.cpp"
+LOSS = "kernels/loss.cpp"
 
 FAULTS = [
     Fault(
@@ -405,7 +406,21 @@ FAULTS = [
         "__builtin_pow(beta_2, settings.t + 1)",
         "Adam's bias correction is one step ahead",
     ),
-    Fault(OPTIM, "(broadcast(momentum) * v - step)", "v", "Nesterov's step is plain momentum"),
+    Fault(OPTIM, "step - broadcast(momentum) * v", "-v", "Nesterov's step is plain momentum"),
+    Fault(
+        OPTIM, "relu(variance - centre * centre)", "variance - centre * centre", "a centered variance may be negative"
+    ),
+    Fault(OPTIM, "select(second < most, most, second)", "second", "AMSGrad forgets the largest square"),
+    Fault(OPTIM, "chunk < ceil_div(size, kGrain)", "chunk < size / kGrain", "a norm leaves its last chunk out"),
+    Fault(OPTIM, "step + broadcast(decay) * w", "step + broadcast(decay)", "weight decay does not see the weight"),
+    Fault(LOSS, "free - (passes ? wanted / q : 0)", "1 - (passes ? wanted / q : 0)", "targets are taken to sum to one"),
+    Fault(LOSS, "(probability - target) *", "(target - probability) *", "the sigmoid's gradient has the wrong sign"),
+    Fault(
+        LOSS,
+        "clipped(1 - p, 1 - clip.most, clip.most)",
+        "1 - p",
+        "the clip of 1 - p is lost",
+    ),
     Fault(
         "core/parallel.hpp",
         "parts[i].end = count * (i + 1) / threads;",

@@ -27,6 +27,18 @@ inline void check_pointwise(int64_t size) {
        [&](float* y) { table->leaky_relu_backward(size, a.data(), b.data(), 0.25f, false, y); });
   step("leaky_relu_backward", b, values(size, [&](int64_t i) { return B(i) + leaky(i, B(i)); }),
        [&](float* y) { table->leaky_relu_backward(size, a.data(), b.data(), 0.25f, true, y); });
+  const auto sigmoid = [&](int64_t i) { return 1 / (1 + std::exp(-A(i))); };
+  {
+    Floats y(size), dx = b;
+    run("sigmoid_forward", {0, 0}, {output(y)},
+        [&](const Scratch&) { table->sigmoid_forward(size, a.data(), y.data()); });
+    compare("sigmoid_forward", y, values(size, sigmoid), 16);
+    run("sigmoid_backward", {0, 0}, {output(dx)},
+        [&](const Scratch&) { table->sigmoid_backward(size, y.data(), b.data(), true, dx.data()); });
+    Values want = values(size, [&](int64_t i) { return B(i) + B(i) * sigmoid(i) * (1 - sigmoid(i)); });
+    for (Value& value : want) value.size += 1;
+    compare("sigmoid_backward", dx, want, 64);
+  }
   step("add_forward", empty, values(size, [&](int64_t i) { return A(i) + B(i); }),
        [&](float* y) { table->add_forward(size, a.data(), b.data(), false, y); });
   step("add_forward", b, values(size, [&](int64_t i) { return relu(A(i) + B(i)); }),

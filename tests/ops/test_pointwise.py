@@ -113,6 +113,57 @@ def test_leaky_relu_backward(
         assert np.all(units <= 2)  # a product and a sum, each rounded once
 
 
+@pytest.mark.parametrize("std", [1e-3, 1.0, 30.0, 3e37])
+def test_sigmoid_forward(isa: str, out: Callable[..., Array], on_threads: Callable[..., Array], std: float) -> None:
+    for size in sizes():
+        x = (normal(size) * np.float32(std)).astype(np.float32)
+
+        def run(x: Array = x) -> Array:
+            y, in_place = out(x.shape), out(x)
+            _core.sigmoid_forward(x, y)
+            _core.sigmoid_forward(in_place, in_place)
+            assert in_place.tobytes() == y.tobytes()
+            return y
+
+        assert np.all(reference.error_ulps(on_threads(run), reference.sigmoid_forward(x)) <= 4)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_sigmoid_backward(
+    isa: str, out: Callable[..., Array], on_threads: Callable[..., Array], accumulate: bool
+) -> None:
+    for size in sizes():
+        y = reference.sigmoid_forward(normal(size)).astype(np.float32)
+        dy, before = normal(size, 1), normal(size, 2)
+
+        def run(y: Array = y, dy: Array = dy, before: Array = before) -> Array:
+            dx = out(before)
+            _core.sigmoid_backward(y, dy, dx, accumulate=accumulate)
+            if not accumulate:
+                in_place = out(dy)
+                _core.sigmoid_backward(y, in_place, in_place)
+                assert in_place.tobytes() == dx.tobytes()
+            return dx
+
+        r = reference.sigmoid_backward(dy, y)
+        S = np.abs(r)
+        if accumulate:
+            r, S = before + r, np.abs(before) + S
+        assert np.all(reference.error_units(on_threads(run), r, S) <= 4)  # a difference, two products and a sum
+
+
+def test_special_values_of_the_sigmoid(isa: str, out: Callable[..., Array]) -> None:
+    for size in range(1, 34):
+        for place in {0, size // 2, size - 1}:
+            for value, expected in ((NAN, NAN), (INF, 1.0), (-INF, 0.0), (-0.0, 0.5)):
+                x = np.ones(size, np.float32)
+                x[place] = value
+                y = out(x.shape)
+                _core.sigmoid_forward(x, y)
+                np.testing.assert_array_equal(y[place], np.float32(expected))
+                assert np.all(np.delete(y, place) == reference.sigmoid_forward(1.0).astype(np.float32))
+
+
 @pytest.mark.parametrize("relu", [False, True])
 def test_add_forward(isa: str, out: Callable[..., Array], on_threads: Callable[..., Array], relu: bool) -> None:
     for size in sizes():
@@ -225,6 +276,8 @@ WALL: dict[str, tuple[dict[str, Any], set[str], set[tuple[str, str]]]] = {
     "relu_backward": (arrays("y", "dy", "dx"), {"dx"}, {("dx", "dy")}),
     "leaky_relu_forward": ({**arrays("x", "y"), "negative_slope": 0.3}, {"y"}, {("y", "x")}),
     "leaky_relu_backward": ({**arrays("y", "dy", "dx"), "negative_slope": 0.3}, {"dx"}, {("dx", "dy")}),
+    "sigmoid_forward": (arrays("x", "y"), {"y"}, {("y", "x")}),
+    "sigmoid_backward": (arrays("y", "dy", "dx"), {"dx"}, {("dx", "dy")}),
     "add_forward": (arrays("a", "b", "y"), {"y"}, {("y", "a"), ("y", "b")}),
     "copy": (arrays("x", "y"), {"y"}, set()),
     "scale": ({**arrays("x", "y"), "factor": 2.0}, {"y"}, {("y", "x")}),
@@ -242,6 +295,8 @@ def test_wall_of_accumulation_in_place() -> None:
         _core.relu_backward(y, dy, dy, accumulate=True)
     with pytest.raises(ValueError, match=r"^leaky_relu_backward: dx shares memory with dy"):
         _core.leaky_relu_backward(y, dy, dy, negative_slope=0.3, accumulate=True)
+    with pytest.raises(ValueError, match=r"^sigmoid_backward: dx shares memory with dy"):
+        _core.sigmoid_backward(y, dy, dy, accumulate=True)
 
 
 @pytest.mark.parametrize("slope", [-0.1, NAN, INF, 1e39])

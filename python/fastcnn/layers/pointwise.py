@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
 from fastcnn.graph import Shape
@@ -103,7 +104,27 @@ class Softmax(Layer):
             p.softmax_backward(s.y, s.gradient, s.dxs[0], accumulate=s.accumulate[0])
 
 
-ACTIVATIONS = ("linear", "relu", "softmax")
+@dataclass(eq=False)
+class Sigmoid(Step):
+    """y = 1 / (1 + exp(-x))."""
+
+    name: str
+
+    saves = "y"
+    inplace = True
+    passes_gradient = True
+
+    def emit_forward(self, s: Slots, p: Emitter) -> None:
+        """Append sigmoid_forward."""
+        p.sigmoid_forward(s.xs[0], s.y)
+
+    def emit_backward(self, s: Slots, p: Emitter) -> None:
+        """Append sigmoid_backward: dx = dy * y * (1 - y)."""
+        if s.dxs[0] is not None:
+            p.sigmoid_backward(s.y, s.gradient, s.dxs[0], accumulate=s.accumulate[0])
+
+
+ACTIVATIONS = ("linear", "relu", "sigmoid", "softmax")
 
 
 def activation_name(owner: str, activation: str | None) -> str:
@@ -118,11 +139,13 @@ def activation_steps(activation: str, name: str) -> tuple[Step, ...]:
     """Return the step for an activation of that name, none for "linear"."""
     if activation == "linear":
         return ()
+    if activation == "sigmoid":
+        return (Sigmoid(name),)
     return (ReLU(name=name) if activation == "relu" else Softmax(name=name),)
 
 
 class Activation(Layer):
-    """One of the activations "linear", "relu" and "softmax"."""
+    """One of the activations "linear", "relu", "sigmoid" and "softmax"."""
 
     def __init__(self, activation: str, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
@@ -133,7 +156,7 @@ class Activation(Layer):
         return one_input(self, shapes)
 
     def lower(self, trainable: bool, inference: bool) -> tuple[Step, ...]:
-        """Return ReLU, Softmax or nothing."""
+        """Return the step of the activation, nothing for "linear"."""
         return activation_steps(self.activation, self.name)
 
 

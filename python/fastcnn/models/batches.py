@@ -214,20 +214,40 @@ def checked_weights(where: str, sample_weight: ArrayLike, size: int) -> Array:
             f"{where}: sample_weight must be {size} numbers, one per sample, got {list(weights.shape)} {weights.dtype}"
         )
     weights = weights.reshape(-1).astype(np.float32)
-    if not np.isfinite(weights).all():
-        raise ValueError(f"{where}: sample_weight must be finite")
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(wrong):
+        raise ValueError(
+            f"{where}: sample_weight must be finite and at least 0, got {weights[wrong[0]]} at [{wrong[0]}]"
+        )
     return weights
 
 
-def class_weights(where: str, class_weight: Mapping[int, float], y: Labels, classes: int) -> Array:
-    """Return the weight of each sample's class; raises ValueError for a class that the model does not have."""
-    table = np.ones(classes, np.float32)
+def checked_class_weight(where: str, class_weight: Mapping[int, float], classes: int | None) -> dict[int, float]:
+    """Return the weights by class; raises ValueError for a class that the model does not have and a wrong weight.
+
+    `classes` None means that any number may be a label.
+    """
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(f"{where}: class_weight must map class numbers to weights, got {type(class_weight).__name__}")
+    table: dict[int, float] = {}
     for number, weight in class_weight.items():
-        if not 0 <= number < classes:
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise ValueError(f"{where}: class_weight must have whole numbers as keys, got {number!r}")
+        if classes is not None and not 0 <= number < classes:
             raise ValueError(f"{where}: class_weight names class {number}, the model has classes 0..{classes - 1}")
-        table[number] = weight
-    labels = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] == classes > 1 else y.reshape(-1).astype(np.int64)
-    weights: Array = table[labels]
+        real = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
+        if not real or not 0 <= weight < math.inf:
+            raise ValueError(f"{where}: class_weight of class {number} must be finite and at least 0, got {weight!r}")
+        table[int(number)] = float(weight)
+    return table
+
+
+def class_weights(table: Mapping[int, float], y: Labels) -> Array:
+    """Return the weight of each sample's class, 1 where the table has none; of several labels the largest is it."""
+    classes = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else np.round(y.reshape(-1))
+    weights = np.ones(len(classes), np.float32)
+    for number, weight in table.items():
+        weights[classes == number] = weight
     return weights
 
 

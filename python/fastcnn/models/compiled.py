@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fastcnn import metrics
 from fastcnn.layers.base import Array, Layer
 from fastcnn.losses import Loss
@@ -19,16 +21,31 @@ Logs = dict[str, float]
 
 
 class Compiled:
-    """What `compile` fixed: optimizer, loss, metrics and which layers are trained; later the programs and arrays."""
+    """What `compile` fixed: optimizer, loss, metrics and which layers are trained; later the programs and arrays.
 
-    def __init__(self, optimizer: Optimizer, loss: Loss, given_metrics: Sequence[Any]) -> None:
+    `metrics` are those of both kinds by the name they are logged under; the names in `weighted` see sample weights.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, loss: Loss, given_metrics: Sequence[Any], given_weighted: Sequence[Any] = ()
+    ) -> None:
         self.optimizer = optimizer
         self.loss = loss
+        if loss.reduction is None:
+            raise ValueError(f"compile: {loss.name} with reduction=None gives no number to train on; choose another")
         self.given_metrics = list(given_metrics)
-        self.metrics: list[Metric] = [metrics.get(metric, loss) for metric in given_metrics]
-        names = [metric.name for metric in self.metrics]
-        if len(set(names)) < len(names) or "loss" in names:
+        self.given_weighted = list(given_weighted)
+        plain = _metrics("metrics", given_metrics, loss)
+        weighted = _metrics("weighted_metrics", given_weighted, loss)
+        self.metrics = {metric.name: metric for metric in plain}
+        logged = [f"weighted_{m.name}" if m.name in self.metrics else m.name for m in weighted]
+        self.weighted = frozenset(logged)
+        self.metrics |= dict(zip(logged, weighted, strict=True))
+        names = [*(metric.name for metric in plain), *logged]
+        if len(self.metrics) < len(names) or "loss" in names:
             raise ValueError(f"compile: metrics must have different names other than 'loss', got {names}")
+        if len({id(metric) for metric in self.metrics.values()}) < len(names):
+            raise ValueError("compile: a metric object can be in metrics or in weighted_metrics, but not in both")
         self.trained: frozenset[Layer] = frozenset()
         self.recipe: Recipe | None = None
         self.state: TrainingState | None = None
@@ -39,22 +56,33 @@ class Compiled:
         self.recipe = self.state = None
 
 
+def _metrics(argument: str, given: Sequence[Any], loss: Loss) -> list[Metric]:
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"compile: {argument} must be a list of names or Metric objects, got {given!r}")
+    found: list[Metric] = [metrics.get(metric, loss) for metric in given]
+    for metric in found:
+        if np.ndim(metric.result()):
+            raise ValueError(f"compile: {metric.name} has several thresholds and gives no single number to log")
+    return found
+
+
 class Means:
     """Running means of loss and metrics over batches."""
 
     def __init__(self, compiled: Compiled) -> None:
         self._metrics = compiled.metrics
+        self._weighted = compiled.weighted
         self._loss, self._count = 0.0, 0
-        for metric in self._metrics:
+        for metric in self._metrics.values():
             metric.reset_state()
 
     def update(self, loss: float, batch: Batch, p: Array) -> None:
         self._loss += loss * batch.size
         self._count += batch.size
-        for metric in self._metrics:
-            assert batch.y is not None
-            metric.update_state(batch.y, p)
+        assert batch.y is not None
+        for name, metric in self._metrics.items():
+            metric.update_state(batch.y, p, batch.sample_weight if name in self._weighted else None)
 
     def result(self) -> Logs:
         means = {"loss": self._loss / self._count if self._count else 0.0}
-        return means | {metric.name: float(metric.result()) for metric in self._metrics}
+        return means | {name: float(metric.result()) for name, metric in self._metrics.items()}

@@ -46,8 +46,8 @@ def save(model: Model, filepath: FilePath, overwrite: bool = True) -> None:
     """
     tensors = _weights(model)
     training: dict[str, Any] = {"compile": model.get_compile_config(), "seed": random.get_seed()}
-    if model.optimizer is not None and model.optimizer.iterations > 0:
-        training["step"] = model.optimizer.iterations
+    if model.optimizer is not None and model.optimizer.batches > 0:
+        training["step"] = model.optimizer.batches
         tensors |= {_OPTIMIZER + name: array for name, array in model.optimizer_state().items()}
     metadata = _metadata() | {
         _CONFIG: json.dumps({"class_name": type(model).__name__, "config": model.get_config()}),

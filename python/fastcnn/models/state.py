@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from fastcnn.layers.base import Array
 from fastcnn.layers.norm import BatchNormalization
+from fastcnn.models.update import WeightUpdate
 from fastcnn.optimizers import Optimizer
 from fastcnn.parameters import FlatLayout, Parameter, flat_floats
+from fastcnn.program import UpdateSteps
 
 if TYPE_CHECKING:
     from fastcnn._core import Program
@@ -34,7 +36,7 @@ class TrainingState:
         self.layout = FlatLayout(parameters)
         self.gradients = flat_floats(self.layout.size)
         self.slots = {name: flat_floats(self.layout.size) for name in optimizer.slots}
-        self.settings: NDArray[np.float64] = np.array(optimizer.settings())
+        self.weights = WeightUpdate(optimizer, self.layout, self.gradients, self.slots)
         self._statistics = [_Statistics(momentum, same) for momentum, same in _by_momentum(norms).items()]
         self._of_norm = {norm: part for part in self._statistics for norm in part.norms}
         self._repeated = [w for norm in repeated_norms for w in (norm.moving_mean, norm.moving_variance)]
@@ -55,27 +57,37 @@ class TrainingState:
         for part in self._statistics:
             program.fill(part.batch, 0.0)
 
-    def emit_update(self, program: Program) -> None:
-        """Append the update: moving statistics first, since they take no time, then the weights."""
+    def emit_update(self, program: Program) -> UpdateSteps:
+        """Append the update and return where its parts are; moving statistics come first, since they take no time."""
+        begin = len(program)
+        self.weights.emit_accumulate(program)
+        accumulated = len(program)
+        self.weights.emit_norms(program)
+        normed = len(program)
         for part in self._statistics:
             for run in part.layout.runs:
                 batch, moving = part.batch[run.flat], run.store.values[run.values]
                 program.scale(batch, batch, 1 - part.momentum)
                 program.scale(moving, moving, part.momentum)
                 program.copy(batch, moving, accumulate=True)
-        for run in self.layout.runs:
-            self.optimizer.emit_update(
-                program,
-                run.store.values[run.values],
-                self.gradients[run.flat],
-                {name: flat[run.flat] for name, flat in self.slots.items()},
-                self.settings,
-            )
+        counted = len(program)
+        self.weights.emit_step(program)
+        stepped = len(program)
+        self.weights.emit_average(program)
+        return UpdateSteps(begin, accumulated, normed, counted, stepped, len(program))
 
-    def begin_update(self) -> None:
-        """Set the numbers of the next update and count it; the program's update must follow."""
-        self.settings[:] = self.optimizer.settings()
-        self.optimizer.iterations += 1
+    def apply(self, where: str, program: Program, steps: UpdateSteps) -> None:
+        """Run the update of a program for the batch at hand, whole: Ctrl-C waits until it is done.
+
+        Norms are looked at before anything changes: raises NonFiniteError for one that is not finite. A batch that only
+        adds its gradients to those of others changes the moving statistics and averages alone.
+        """
+        due = self.weights.due
+        first = steps.begin
+        if due and steps.normed > steps.accumulated:
+            program.run(first, steps.normed, interruptible=False)
+            first = steps.normed
+        self.weights.begin(where)
         for run in self.layout.runs:
             run.count_change()
         for part in self._statistics:
@@ -83,6 +95,15 @@ class TrainingState:
                 run.count_change()
         for parameter in self._repeated:
             parameter.changed()
+        if due:
+            program.run(first, steps.end, interruptible=False)
+            return
+        for begin, end in (
+            (steps.begin, steps.accumulated),
+            (steps.normed, steps.counted),
+            (steps.stepped, steps.end),
+        ):
+            program.run(begin, end, interruptible=False)
 
     # -- for files -----------------------------------------------------------------------------------------------------
 
@@ -92,8 +113,8 @@ class TrainingState:
         return self.gradients.nbytes, sum(flat.nbytes for flat in self.slots.values())
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the slots as "<slot>/<parameter>", views, and the number of updates as "iterations"."""
-        arrays: dict[str, NDArray[Any]] = {"iterations": np.array(self.optimizer.iterations, np.int64)}
+        """Return the slots as "<slot>/<parameter>", views, and the number of batches as "iterations"."""
+        arrays: dict[str, NDArray[Any]] = {"iterations": np.array(self.optimizer.batches, np.int64)}
         for name, flat in self.slots.items():
             for parameter, view in self.layout.views(flat):
                 arrays[f"{name}/{parameter.path}"] = view
@@ -111,7 +132,7 @@ class TrainingState:
         for name, shape in expected.items():
             if arrays[name].shape != shape:
                 raise ValueError(f"load_optimizer_state: {name} is {list(shape)}, got {list(arrays[name].shape)}")
-        self.optimizer.iterations = int(arrays["iterations"])
+        self.optimizer.batches = int(arrays["iterations"])
         for name, flat in self.slots.items():
             for parameter, view in self.layout.views(flat):
                 view[...] = arrays[f"{name}/{parameter.path}"]

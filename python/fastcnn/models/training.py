@@ -18,7 +18,7 @@ from fastcnn.errors import NonFiniteError
 from fastcnn.fuse import lower
 from fastcnn.graph import Node, Shape
 from fastcnn.layers.base import Array
-from fastcnn.layers.pointwise import Softmax
+from fastcnn.layers.pointwise import Sigmoid, Softmax
 from fastcnn.losses import Loss
 from fastcnn.models import batches
 from fastcnn.models.batches import BATCH_SIZE, Batch, Source, open_source
@@ -67,7 +67,7 @@ class Trainer(Network):
         loss: object = None,
         loss_weights: None = None,
         metrics: Sequence[Any] | None = None,
-        weighted_metrics: None = None,
+        weighted_metrics: Sequence[Any] | None = None,
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
         jit_compile: str | bool = "auto",
@@ -75,10 +75,10 @@ class Trainer(Network):
     ) -> None:
         """Set how the model is trained; which layers are trainable counts as it is now.
 
-        Compiling again with the same optimizer object keeps its slots. `loss` is a cross-entropy; `metrics` are names
-        or Metric objects. Raises ValueError for what fastcnn does not have.
+        Compiling again with the same optimizer object keeps its slots. `metrics` and `weighted_metrics`, which count
+        each sample with its weight, are names or Metric objects. Raises ValueError for what fastcnn does not have.
         """
-        self._refuse(loss_weights=(loss_weights, None), weighted_metrics=(weighted_metrics, None))
+        self._refuse(loss_weights=(loss_weights, None))
         given = {
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
@@ -91,7 +91,7 @@ class Trainer(Network):
         if loss is None:
             raise ValueError("compile: loss must be given, such as 'categorical_crossentropy'")
         before = self._compiled
-        compiled = Compiled(optimizers.get(optimizer), losses.get(loss), metrics or [])
+        compiled = Compiled(optimizers.get(optimizer), losses.get(loss), metrics or [], weighted_metrics or [])
         self._compiled = compiled
         if self.built:
             compiled.note_trained(self)
@@ -116,7 +116,7 @@ class Trainer(Network):
     @property
     def metrics_names(self) -> list[str]:
         """Names of what `evaluate` returns, the loss first; empty before `compile`."""
-        return [] if self._compiled is None else ["loss", *(metric.name for metric in self._compiled.metrics)]
+        return [] if self._compiled is None else ["loss", *self._compiled.metrics]
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """Return what `compile` was given in JSON's types, None before."""
@@ -126,12 +126,14 @@ class Trainer(Network):
         return {
             "optimizer": optimizers.serialize(compiled.optimizer),
             "loss": losses.serialize(compiled.loss),
-            "metrics": [m if isinstance(m, str) else metrics.serialize(m) for m in compiled.given_metrics],
+            "metrics": metrics.serialize_all(compiled.given_metrics),
+            "weighted_metrics": metrics.serialize_all(compiled.given_weighted),
         }
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Compile with what `get_compile_config` returned."""
-        self.compile(config["optimizer"], config["loss"], metrics=config["metrics"])
+        weighted = config.get("weighted_metrics")
+        self.compile(config["optimizer"], config["loss"], metrics=config["metrics"], weighted_metrics=weighted)
 
     def optimizer_state(self) -> dict[str, NDArray[Any]]:
         """Return the optimizer's slots as views "<slot>/<layer>/<weight>" and its "iterations"; empty if uncompiled."""
@@ -158,17 +160,17 @@ class Trainer(Network):
         compiled = self._require_compiled("fit")
         if compiled.recipe is None or compiled.state is None:
             self._check_output(compiled.loss)
-            recipe = Recipe(self._sinks, trained=compiled.trained, loss_floor=compiled.loss.floor)
+            recipe = Recipe(self._sinks, trained=compiled.trained, loss=compiled.loss)
             parameters = [parameter for parameter in self.weights if parameter in recipe.trained_parameters]
             compiled.state = TrainingState(compiled.optimizer, parameters, recipe.norms, recipe.repeated_norms)
             compiled.recipe = recipe
         return compiled.recipe, compiled.state
 
     def _evaluation(self, loss: Loss) -> Recipe:
-        key = ("evaluation", loss.floor)
+        key = ("evaluation", loss.formula)
         if key not in self._recipes:
             self._check_output(loss)
-            self._recipes[key] = Recipe(self._sinks, loss_floor=loss.floor)
+            self._recipes[key] = Recipe(self._sinks, loss=loss)
         return self._recipes[key]
 
     def _inference(self) -> Recipe:
@@ -190,11 +192,17 @@ class Trainer(Network):
         if len(self._sinks) != 1 or len(self._sinks[0].sample_shape) != 1:
             shapes = ", ".join(str(node.shape) for node in self._sinks)
             raise ValueError(f"{self.name}: {loss.name} needs one output (None, classes), the model has {shapes}")
-        softmax = isinstance(lower(self._sinks, frozenset())[0].layer, Softmax)
-        if softmax == loss.from_logits:
-            end = "ends with a softmax" if softmax else "does not end with a softmax"
+        last = lower(self._sinks, frozenset())[0].layer
+        ends = {Softmax: "a softmax", Sigmoid: "a sigmoid"}.get(type(last))
+        if loss.kind != "squared" and (ends is not None) == loss.from_logits:
+            end = f"ends with {ends}" if ends else "does not end with a softmax or sigmoid"
             raise ValueError(
                 f"{self.name}: the model {end} but the loss has from_logits={loss.from_logits}; change one of them"
+            )
+        if self._classes == 1 and (loss.kind == "categorical" or ends == "a softmax"):
+            raise ValueError(
+                f"{self.name}: one output with {loss.name} is the same for every sample; use a sigmoid with "
+                "binary_crossentropy, or an output per class"
             )
 
     @property
@@ -215,17 +223,15 @@ class Trainer(Network):
         batch.write(program.x)
         program.cache["t"][...] = t
         weight, loss = program.cache["weight"], program.cache["loss"]
-        weight.fill(1 / batch.size)
-        if batch.sample_weight is not None:
-            weight *= batch.sample_weight
+        assert batch.y is not None
+        weight[...] = compiled.loss.row_weights(batch.y, batch.sample_weight, batch.size)
         program.compute()
         total = float(np.dot(loss.astype(np.float64), weight))
         if train and not math.isfinite(total):
             raise NonFiniteError(f"{where}: the loss is {total}; the weights are those before this batch")
         means.update(total, batch, program.outputs[0])
         if train:
-            state.begin_update()
-            program.update()
+            program.update(where)
 
     def _one_batch(
         self,
@@ -254,9 +260,11 @@ class Trainer(Network):
             return batch
         if batch.sample_weight is not None:
             raise ValueError(f"{where}: class_weight and sample_weight exclude each other")
-        batches.targets(where, self._require_compiled(where).loss, batch, self._classes)
+        loss = self._require_compiled(where).loss
+        batches.targets(where, loss, batch, self._classes)
         assert batch.y is not None
-        weights = batches.class_weights(where, class_weight, batch.y, self._classes)
+        table = batches.checked_class_weight(where, class_weight, loss.label_classes(self._classes))
+        weights = batches.class_weights(table, batch.y)
         return Batch(batch.x, batch.rows, batch.size, batch.y, weights)
 
     def train_on_batch(
@@ -349,8 +357,10 @@ class Trainer(Network):
             validation = self._validation_source(
                 shape, validation_data, validation_batch_size or batch_size, validation_steps, compiled.loss
             )
-            if class_weight is not None and sample_weight is not None:
-                raise ValueError("fit: class_weight and sample_weight exclude each other")
+            if class_weight is not None:
+                if sample_weight is not None:
+                    raise ValueError("fit: class_weight and sample_weight exclude each other")
+                batches.checked_class_weight("fit", class_weight, compiled.loss.label_classes(self._classes))
             hooks = self._hooks(callbacks, verbose, source, history=True, epochs=epochs)
             self._fit(source, validation, hooks, range(initial_epoch, epochs), class_weight, validation_freq)
             assert hooks.history is not None
@@ -390,6 +400,8 @@ class Trainer(Network):
                 hooks.on_epoch_end(epoch, logs)
                 if self.stop_training:
                     break
+            if epochs:
+                self._training()[1].weights.finish()
             hooks.on_train_end(logs)
 
     def _check_labels(self, where: str, x: Any, y: Any, loss: Loss) -> None:

@@ -25,6 +25,12 @@ from fastcnn.reference.error import (
     magnitude,
     winograd_gate,
 )
+from fastcnn.reference.loss import (
+    binary_cross_entropy,
+    categorical_cross_entropy,
+    sigmoid_cross_entropy,
+    squared_error,
+)
 from fastcnn.reference.norm import (
     batchnorm_backward,
     batchnorm_backward_alt,
@@ -36,13 +42,15 @@ from fastcnn.reference.norm import (
     batchnorm_moving_average,
     batchnorm_statistics,
 )
-from fastcnn.reference.optim import adam_step, rmsprop_step, sgd_step
+from fastcnn.reference.optim import adam_step, amsgrad_step, ema_step, rmsprop_step, sgd_step, squared_norms
 from fastcnn.reference.pointwise import (
     add_forward,
     leaky_relu_backward,
     leaky_relu_forward,
     relu_backward,
     relu_forward,
+    sigmoid_backward,
+    sigmoid_forward,
     zero_pad_backward,
     zero_pad_forward,
 )
@@ -76,6 +84,7 @@ __all__ = [
     "UNIT_ROUNDOFF",
     "adam_step",
     "add_forward",
+    "amsgrad_step",
     "average_pool_backward",
     "average_pool_forward",
     "batchnorm_backward",
@@ -88,6 +97,8 @@ __all__ = [
     "batchnorm_inference_backward",
     "batchnorm_moving_average",
     "batchnorm_statistics",
+    "binary_cross_entropy",
+    "categorical_cross_entropy",
     "categorical_crossentropy",
     "conv2d_backward_bias",
     "conv2d_backward_data",
@@ -101,6 +112,7 @@ __all__ = [
     "dense_backward_data",
     "dense_backward_weights",
     "dense_forward",
+    "ema_step",
     "error_ulps",
     "error_units",
     "finite_difference",
@@ -121,9 +133,14 @@ __all__ = [
     "rmsprop_step",
     "same_padding",
     "sgd_step",
+    "sigmoid_backward",
+    "sigmoid_cross_entropy",
+    "sigmoid_forward",
     "softmax_backward",
     "softmax_cross_entropy_forward",
     "softmax_forward",
+    "squared_error",
+    "squared_norms",
     "winograd_gate",
     "winograd_matrices",
     "zero_pad_backward",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -49,6 +51,27 @@ def adam_step(
 
 
 @special_values
+def amsgrad_step(
+    w: ArrayLike,
+    g: ArrayLike,
+    m: ArrayLike,
+    v: ArrayLike,
+    v_max: ArrayLike,
+    t: int,
+    lr: float,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+) -> tuple[Array, Array, Array, Array]:
+    """Return (w, m, v, v_max) as adam_step does, but with the largest v so far, v_max, under the root."""
+    w, before = _state("amsgrad_step", w=w, v_max=v_max)
+    _, first, second = adam_step(w, g, m, v, t, lr, beta_1, beta_2, epsilon)
+    largest = np.maximum(before, second)
+    rate = lr * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+    return w - rate * first / (np.sqrt(largest) + epsilon), first, second, largest
+
+
+@special_values
 def rmsprop_step(
     w: ArrayLike,
     g: ArrayLike,
@@ -71,3 +94,18 @@ def rmsprop_step(
         mean = rho * mean + (1 - rho) * g
     m = momentum * m + lr * g / np.sqrt((v - mean**2 if centered else v) + epsilon)
     return w - m, v, m, mean
+
+
+@special_values
+def ema_step(w: ArrayLike, average: ArrayLike, momentum: float) -> Array:
+    """Return momentum*average + (1-momentum)*w."""
+    w, average = _state("ema_step", w=w, average=average)
+    return momentum * average + (1 - momentum) * w
+
+
+@special_values
+def squared_norms(g: ArrayLike, offsets: ArrayLike) -> Array:
+    """Return the sums of g^2 from each offset to the next, for g[size] and ascending offsets[parts + 1]."""
+    g = float64("squared_norms", "g", g, 1)
+    ends = np.asarray(offsets, np.int64)
+    return np.array([np.sum(g[begin:end] ** 2) for begin, end in pairwise(ends)])

@@ -1,4 +1,4 @@
-"""Element by element: ReLU, leaky ReLU, addition, zero padding."""
+"""Element by element: ReLU, leaky ReLU, sigmoid, addition, zero padding."""
 
 from __future__ import annotations
 
@@ -42,6 +42,24 @@ def leaky_relu_backward(dy: ArrayLike, y: ArrayLike, negative_slope: float) -> A
     y = float64("leaky_relu_backward", "y", y)
     check_shape("leaky_relu_backward", "dy", dy.shape, y.shape)
     return np.where(y > 0, dy, dy * negative_slope)
+
+
+@special_values
+def sigmoid_forward(x: ArrayLike) -> Array:
+    """Return 1 / (1 + exp(-x)), without overflow or cancellation."""
+    x = float64("sigmoid_forward", "x", x)
+    e = np.exp(-np.abs(x))
+    y: Array = np.where(x < 0, e, 1.0) / (1 + e)
+    return y
+
+
+@special_values
+def sigmoid_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+    """Return dx = dy * y * (1 - y) for sigmoid_forward's y."""
+    dy = float64("sigmoid_backward", "dy", dy)
+    y = float64("sigmoid_backward", "y", y)
+    check_shape("sigmoid_backward", "dy", dy.shape, y.shape)
+    return dy * y * (1 - y)
 
 
 @special_values
