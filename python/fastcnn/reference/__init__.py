@@ -63,6 +63,7 @@ from fastcnn.reference.softmax import (
     softmax_cross_entropy_forward,
     softmax_forward,
 )
+from fastcnn.reference.warp import warp_forward, warp_magnitude
 from fastcnn.reference.window import same_padding
 from fastcnn.reference.winograd import (
     conv2d_winograd_backward_data,
@@ -124,6 +125,8 @@ __all__ = [
     "softmax_backward",
     "softmax_cross_entropy_forward",
     "softmax_forward",
+    "warp_forward",
+    "warp_magnitude",
     "winograd_gate",
     "winograd_matrices",
     "zero_pad_backward",
