@@ -21,6 +21,7 @@ from fastcnn.layers.norm import BatchNormalization, FusedBatchNormalization
 from fastcnn.liveness import CacheSpec, Lifetimes, cache_name, dy_name, lifetimes, y_name
 from fastcnn.parameters import Parameter
 from fastcnn.plan import Plan, plan
+from fastcnn.prepare import split
 
 if TYPE_CHECKING:
     from fastcnn.layers.conv import Conv2D
@@ -177,8 +178,8 @@ class Recipe:
     """A graph ready to become programs of any batch size: fused steps, and which of them have a backward run.
 
     The layers in `trained` are being trained, the others are constants. With `loss_floor` the program ends with softmax
-    and cross-entropy. `norms` are the layers whose moving statistics change, `repeated_norms` those called several
-    times. `fused` is switched off by tests alone.
+    and cross-entropy. `preparation` is what samples need before they are written to `x`. `norms` are the layers whose
+    moving statistics change, `repeated_norms` those called several times. `fused` is switched off by tests alone.
     """
 
     def __init__(
@@ -190,7 +191,7 @@ class Recipe:
         fused: bool = True,
     ) -> None:
         self.trained = trained
-        ends = lower(outputs, trained)
+        self.preparation, ends = split(lower(outputs, trained))
         if loss_floor is not None:
             ends = [with_loss(ends[0], loss_floor)]
         if fused:
