@@ -222,3 +222,26 @@ def test_py_dataset_is_keras() -> None:
         dataset[0]
     with pytest.raises(ValueError, match="workers must be a positive integer, got 0"):
         PyDataset(workers=0)
+
+
+def test_folders_through_a_generator(tmp_path: Path) -> None:
+    """The usual Keras script: a generator for training with changes, one for validation without."""
+    random = np.random.default_rng(0)
+    for channel, name in enumerate(("red", "green", "blue")):
+        (tmp_path / name).mkdir()
+        for i in range(8):
+            pixels = random.integers(0, 60, (9, 8, 3), dtype=np.uint8)
+            pixels[..., channel] += 190
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    options: dict[str, Any] = {"target_size": (SIZE, SIZE), "batch_size": 6, "seed": 1}
+    changed = ImageDataGenerator(rescale=1 / 255, rotation_range=30, horizontal_flip=True, validation_split=0.25)
+    plain = ImageDataGenerator(rescale=1 / 255, validation_split=0.25)
+    training = changed.flow_from_directory(tmp_path, subset="training", **options)
+    validation = plain.flow_from_directory(tmp_path, subset="validation", **options)
+    set_random_seed(1)
+    model = Sequential([Flatten(), Dense(3, activation="softmax")])
+    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+    history = model.fit(training, validation_data=validation, epochs=25, verbose=0, steps_per_epoch=len(training))
+    assert history.history["val_accuracy"][-1] == 1
+    test = plain.flow_from_directory(tmp_path, class_mode=None, shuffle=False, **options)
+    assert np.array_equal(model.predict(test).argmax(axis=1), test.classes)
