@@ -19,6 +19,7 @@
 #include "driver/pointwise.hpp"
 #include "driver/pool.hpp"
 #include "driver/softmax.hpp"
+#include "driver/warp.hpp"
 
 namespace fastcnn::driver {
 namespace {
@@ -52,6 +53,10 @@ void check_table() {
   for (const RowsShape& s : {RowsShape{1, 1}, RowsShape{3, L - 1}, RowsShape{5, L + 1}, RowsShape{70, 1000}}) {
     check_softmax(s);
     check_loss(s);
+  }
+  for (const int64_t C : {1, 2, 3}) {
+    check_warp({5, 4, C, 7, 9});
+    check_warp({1, 1, C, 3, 2});
   }
 }
 

@@ -77,8 +77,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> t
 def test_version_and_help() -> None:
     assert run_process("--version").stdout == f"fastcnn {__version__}\n"
     out = run_process("--help").stdout
-    for command in ("demo", "train", "predict", "summary", "doctor"):
-        assert re.search(rf"^ +{command} ", out, re.MULTILINE)
+    for command in ("demo", "train", "predict", "summary", "check-data", "doctor"):
+        assert re.search(rf"^ +{command}\s", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_version_and_help() -> None:
     [
         ([], "required: COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
-        (["train"], "required: DIR"),
+        (["train"], "required: DATA"),
         (["train", "x", "--epochs", "0"], "must be a whole number of at least 1, got '0'"),
         (["train", "x", "--epochs", "two"], "must be a whole number of at least 1, got 'two'"),
         (["train", "x", "--val-split", "1"], "must be at least 0 and below 1, got '1'"),
@@ -225,6 +225,85 @@ def test_train_json_and_seed(
     assert first[2]["classes"] == dict.fromkeys(CLASSES, 10)
     assert first[:2] == results("b", "1")[:2]
     assert first[:2] != results("c", "2")[:2]
+
+
+def test_train_from_a_list(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "build_for_training", small_network)
+    files = sorted(pictures.glob("*/*.png"))
+    (tmp_path / "list.csv").write_text("".join(f"{file},{file.parent.name}\n" for file in files))
+    results = []
+    for number, source in enumerate((str(pictures), str(tmp_path / "list.csv"))):
+        out, err = run(
+            capsys,
+            *("train", source, "--test", source, "--image-size", "32", "--epochs", "1", "--json"),
+            *("--out", str(tmp_path / f"{number}.safetensors")),
+        )
+        assert err == ""
+        lines = [json.loads(line) for line in out.splitlines()]
+        results.append([{k: v for k, v in line.items() if k not in ("model", "seconds")} for line in lines])
+    assert results[0] == results[1]
+    assert results[1][-1]["classes"].keys() == set(CLASSES)
+
+
+def test_train_refuses_data_that_make_no_classifier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(folder: Path, *arguments: str) -> str:
+        out, err = run(capsys, "train", str(folder), "--out", str(tmp_path / "m.safetensors"), *arguments, code=1)
+        assert out == ""
+        return err
+
+    whole = draw(tmp_path / "whole", 2)
+    (tmp_path / "one").mkdir()
+    (whole / "red").rename(tmp_path / "one" / "red")
+    assert "needs at least two classes, found only 'red'" in refused(tmp_path / "one", "--val-split", "0")
+    (tmp_path / "empty").mkdir()
+    assert "must hold one folder per class, but it has none" in refused(tmp_path / "empty")
+    (whole / "none").mkdir()
+    assert "has none in ['none']" in refused(whole)
+    (whole / "none").rmdir()
+    single = draw(tmp_path / "single", 1)  # a third of three pictures is one class's only one
+    assert re.search(r"no picture of '\w+' is left for training", refused(single, "--val-split", "0.34"))
+
+
+# -- check-data --------------------------------------------------------------------------------------------------------
+
+
+def test_check_data_of_a_good_folder(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = run(capsys, "check-data", str(pictures))
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[:4] == [f"{pictures}: 30 pictures, 3 classes", "  blue 10", "  green 10", "  red 10"]
+    assert "formats: PNG 30" in lines
+    assert "colour 30, gray 0" in lines
+    assert "sizes (height x width): 40 x 36 to 40 x 36, 1 different" in lines
+    found = json.loads(run(capsys, "check-data", str(pictures), "--json")[0])
+    assert found["class_counts"] == dict.fromkeys(CLASSES, 10)
+    assert found["sizes"] == [{"height": 40, "width": 36, "count": 30}]
+    assert (found["problems"], found["duplicates"], found["unreadable"]) == ([], [], {})
+
+
+def test_check_data_of_an_odd_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = draw(tmp_path / "odd", 2)
+    (folder / "empty").mkdir()
+    (folder / "red" / "text.png").write_text("no picture")
+    (folder / "blue" / "copy.png").write_bytes((folder / "red" / "0.png").read_bytes())
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "blue" / "gray.png")
+    out, err = run(capsys, "check-data", str(folder), code=1)
+    expected = "1 of the files cannot be read; no pictures in empty"
+    assert err == f"fastcnn check-data: {folder}: {expected}\n"
+    assert "colour 7, gray 1" in out
+    assert f"1 pictures several times, byte by byte:\n  {folder}/blue/copy.png = {folder}/red/0.png\n" in out
+    assert f"1 cannot be read:\n  {folder}/red/text.png: unknown: " in out
+    found = json.loads(run(capsys, "check-data", str(folder), "--json", code=1)[0])
+    assert found["problems"] == expected.split("; ")
+    assert list(found["unreadable"]) == [f"{folder}/red/text.png"]
+    assert found["duplicates"] == [[f"{folder}/blue/copy.png", f"{folder}/red/0.png"]]
+    (tmp_path / "nothing").mkdir()
+    _, err = run(capsys, "check-data", str(tmp_path / "nothing"), code=1)
+    assert "needs at least two class folders, found 0; no picture at all" in err
+    _, err = run(capsys, "check-data", str(tmp_path / "nowhere"), code=1)
+    assert "does not exist" in err
 
 
 def test_train_checks_its_output_first(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CPP, PACKAGE = ROOT / "cpp", ROOT / "python" / "fastcnn"
-STEMS = ("conv", "pool", "norm", "dense", "pointwise", "softmax", "loss", "optim")
+STEMS = ("conv", "pool", "norm", "dense", "pointwise", "softmax", "loss", "optim", "warp")
 
 needs_sources = pytest.mark.skipif(not CPP.is_dir() or not PACKAGE.is_dir(), reason="the sources are not here")
 

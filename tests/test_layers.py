@@ -25,6 +25,12 @@ from fastcnn.layers import (
     Layer,
     LeakyReLU,
     MaxPooling2D,
+    Normalization,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
     ReLU,
     Rescaling,
     Softmax,
@@ -61,6 +67,14 @@ TABLE = [
     (lambda: LeakyReLU(0), (9,), (9,), 0),
     (lambda: Softmax(), (9,), (9,), 0),
     (lambda: Rescaling(1 / 255), (8, 7, 3), (8, 7, 3), 0),
+    (lambda: Normalization(), (8, 7, 3), (8, 7, 3), 6),
+    (lambda: Normalization(mean=[1, 2, 3], variance=(4, 5, 6)), (8, 7, 3), (8, 7, 3), 6),
+    (lambda: Normalization(axis=3, mean=0.5, variance=2), (8, 7, 3), (8, 7, 3), 6),
+    (lambda: RandomFlip("vertical", seed=3), (8, 7, 3), (8, 7, 3), 0),
+    (lambda: RandomCrop(5, 6), (8, 7, 3), (5, 6, 3), 0),
+    (lambda: RandomRotation(0.2, fill_mode="constant", fill_value=9), (8, 7, 3), (8, 7, 3), 0),
+    (lambda: RandomTranslation(0.2, (-0.1, 0.3)), (8, 7, 3), (8, 7, 3), 0),
+    (lambda: RandomZoom((0.1, 0.2), interpolation="nearest"), (8, 7, 3), (8, 7, 3), 0),
 ]
 
 
@@ -136,6 +150,20 @@ def test_input_takes_kerass_arguments():
         (lambda: ZeroPadding2D(-1), "ZeroPadding2D: padding must be one or two integers of at least 0"),
         (lambda: ZeroPadding2D((1, 2, 3)), "padding must be one or two integers or two pairs"),
         (lambda: Rescaling("x"), "Rescaling: scale must be a number, got 'x'"),
+        (lambda: Normalization(mean=1), "Normalization: mean and variance go together, got mean=1, variance=None"),
+        (lambda: Normalization(mean=1, variance=-1), "Normalization: variance must not be negative, got -1"),
+        (lambda: Normalization(mean="a", variance=1), "mean must be a finite number or one per channel, got 'a'"),
+        (lambda: Normalization(axis=None), "Normalization: axis must be the last axis, -1, got None"),
+        (lambda: Normalization(invert=True), "invert is not supported yet and must be False, got True"),
+        (lambda: RandomFlip("diagonal"), "mode must be one of horizontal, vertical, horizontal_and_vertical, got"),
+        (lambda: RandomFlip(seed=0.5), "RandomFlip: seed must be an integer or None, got 0.5"),
+        (lambda: RandomCrop(0, 4), "RandomCrop: height must be a positive integer, got 0"),
+        (lambda: RandomCrop(4, 4, data_format="channels_first"), "data_format must be None or 'channels_last'"),
+        (lambda: RandomRotation(1.5), "RandomRotation: factor must be a number in [-1, 1] or two of them, got 1.5"),
+        (lambda: RandomRotation((0.1, 0.2, 0.3)), "factor must be a number in [-1, 1] or two of them"),
+        (lambda: RandomRotation(0.1, fill_mode="zero"), "fill_mode must be one of constant, nearest, reflect, wrap"),
+        (lambda: RandomZoom(0.1, interpolation="cubic"), "interpolation must be 'bilinear' or 'nearest', got 'cubic'"),
+        (lambda: RandomTranslation("a", 0.1), "height_factor must be a number in [-1, 1]"),
         (lambda: Input((None, None, 3)), "Input: shape must hold positive integers (sizes are fixed), got (None, None"),
         (lambda: Input(), "Input: shape must be given"),
         (lambda: ReLU(name="a/b"), "name must not contain '/'"),
@@ -166,6 +194,8 @@ def test_bad_arguments_are_named(make, message):
         (GlobalMaxPooling2D(name="g"), [(9,)], "g: takes samples of shape [H, W, C], got [9]"),
         (LeakyReLU(name="l"), [(4,), (4,)], "l: takes one input, got 2"),
         (ReLU(name="r"), [(4,), (4,)], "r: takes one input, got 2"),
+        (Normalization(mean=[1, 2], variance=[1, 2], name="n"), [(4, 3)], "n: mean must be one number or 3, got [2]"),
+        (RandomFlip(name="f"), [(4,)], "f: takes samples of shape [H, W, C], got [4]"),
         (BatchNormalization(axis=1, name="b"), [(4, 4, 3)], "b: axis must be the last, -1 or 3, got 1"),
     ],
 )
@@ -263,6 +293,13 @@ REGULARIZERS = dict.fromkeys(
 )
 WEIGHTS = {"use_bias": True, "kernel_initializer": "glorot_uniform", "bias_initializer": "zeros"}
 REQUIRED = inspect.Parameter.empty
+WARPS = {
+    "fill_mode": "reflect",
+    "interpolation": "bilinear",
+    "seed": None,
+    "fill_value": 0.0,
+    "data_format": None,
+}
 KERAS = {
     Conv2D: {
         "filters": REQUIRED,
@@ -304,6 +341,12 @@ KERAS = {
         "gamma_constraint": None,
         "synchronized": False,
     },
+    Normalization: {"axis": -1, "mean": None, "variance": None, "invert": False},
+    RandomCrop: {"height": REQUIRED, "width": REQUIRED, "seed": None, "data_format": None},
+    RandomFlip: {"mode": "horizontal_and_vertical", "seed": None, "data_format": None},
+    RandomRotation: {"factor": REQUIRED} | WARPS,
+    RandomTranslation: {"height_factor": REQUIRED, "width_factor": REQUIRED} | WARPS,
+    RandomZoom: {"height_factor": REQUIRED, "width_factor": None} | WARPS,
 }
 
 

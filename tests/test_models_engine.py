@@ -338,7 +338,7 @@ def test_any_real_array_is_taken(convert):
         (np.zeros((2, 8, 8, 3), complex), TypeError, "predict: x must hold real numbers, got complex128"),
         (np.full((1, 8, 8, 3), "a"), TypeError, "predict: x must hold real numbers, got <U1"),
         (np.ma.zeros((1, 8, 8, 3)), TypeError, "predict: x must hold real numbers, got a masked array"),
-        (7, TypeError, "predict: x must be an array, a dataset or a generator, got int"),
+        (7, TypeError, "predict: x must be an array, a dataset, a PyDataset or a generator, got int"),
         (iter([]), ValueError, "predict: steps must be given for a generator"),
     ],
 )

@@ -14,4 +14,5 @@ PYBIND11_MODULE(_core, m) {
   bind_pointwise(m, program);
   bind_pool(m, program);
   bind_softmax(m, program);
+  bind_warp(m, program);
 }

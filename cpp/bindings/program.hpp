@@ -76,5 +76,6 @@ void bind_optim(py::module_& m, ProgramClass& program);
 void bind_pointwise(py::module_& m, ProgramClass& program);
 void bind_pool(py::module_& m, ProgramClass& program);
 void bind_softmax(py::module_& m, ProgramClass& program);
+void bind_warp(py::module_& m, ProgramClass& program);
 
 }  // namespace fastcnn::bindings

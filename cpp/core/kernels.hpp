@@ -51,6 +51,18 @@ struct Epilogue {
   bool pool;          // 2x2 max-pool, stride 2, no padding: y is then [N,P/2,Q/2,K]
 };
 
+// What lies outside a picture a b c d, along each axis on its own.
+enum class Border : int32_t {
+  nearest = 0,   // a a a | a b c d | d d d
+  constant = 1,  // k k k | a b c d | k k k; the picture ends at the centres of its outer pixels
+  reflect = 2,   // c b a | a b c d | d c b
+  wrap = 3       // b c d | a b c d | a b c
+};
+
+struct WarpShape {  // y[P,Q,C] from x[H,W,C]
+  int64_t H, W, C, P, Q;
+};
+
 struct ScratchSize {
   int64_t shared;      // bytes
   int64_t per_worker;  // bytes
@@ -221,6 +233,11 @@ struct Kernels {
   // sums[part] = sum of grads^2 from offsets[part] to offsets[part + 1], in double; longest: size of the longest part
   ScratchSize (*squared_norms_scratch)(int64_t longest);
   void (*squared_norms)(int64_t parts, const int64_t* offsets, const float* grads, double* sums, const Scratch&);
+
+  // -- warp of one picture; never more than one thread: callers warp pictures side by side ----------------------------
+  // y[p,q] = x at (row, column) = matrix[2][3] (p, q, 1), pixel centres at whole numbers; bilinear, or the nearest pixel
+  void (*warp_forward)(const WarpShape&, const float* x, const double* matrix, Border, float value, bool bilinear,
+                       float* y);
 
   // -- roof: the flops of `tasks` loops of multiply-adds on registers, for measuring the machine
   // ------------------------

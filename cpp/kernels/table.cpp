@@ -23,6 +23,7 @@ const Kernels& table() {
     fill_pool(kernels);
     fill_roof(kernels);
     fill_softmax(kernels);
+    fill_warp(kernels);
     kernels.isa = FASTCNN_NAME(FASTCNN_ISA);
   }
   return kernels;

@@ -13,5 +13,6 @@ void fill_pointwise(Kernels&);
 void fill_pool(Kernels&);
 void fill_roof(Kernels&);
 void fill_softmax(Kernels&);
+void fill_warp(Kernels&);
 
 }  // namespace fastcnn::FASTCNN_ISA

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         metrics,
         models,
         optimizers,
+        preprocessing,
         reference,
         utils,
     )
@@ -66,6 +67,7 @@ _MODULES = {
     "models",
     "optimizers",
     "plots",
+    "preprocessing",
     "reference",
     "report",
     "utils",
@@ -91,6 +93,7 @@ __all__ = [
     "models",
     "num_threads",
     "optimizers",
+    "preprocessing",
     "reference",
     "set_isa",
     "set_num_threads",

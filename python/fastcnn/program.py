@@ -22,6 +22,7 @@ from fastcnn.liveness import CacheSpec, Lifetimes, cache_name, dy_name, lifetime
 from fastcnn.losses import Loss
 from fastcnn.parameters import Parameter
 from fastcnn.plan import Plan, plan
+from fastcnn.prepare import split
 
 if TYPE_CHECKING:
     from fastcnn.layers.conv import Conv2D
@@ -195,8 +196,8 @@ class Recipe:
     """A graph ready to become programs of any batch size: fused steps, and which of them have a backward run.
 
     The layers in `trained` are being trained, the others are constants. With `loss` the program ends with that of
-    its output. `norms` are the layers whose moving statistics change, `repeated_norms` those called several
-    times. `fused` is switched off by tests alone.
+    its output. `preparation` is what samples need before they are written to `x`. `norms` are the layers whose moving
+    statistics change, `repeated_norms` those called several times. `fused` is switched off by tests alone.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class Recipe:
         fused: bool = True,
     ) -> None:
         self.trained = trained
-        ends = lower(outputs, trained)
+        self.preparation, ends = split(lower(outputs, trained))
         if loss is not None:
             ends = [with_loss(ends[0], loss)]
         if fused:

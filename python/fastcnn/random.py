@@ -8,6 +8,7 @@ import os
 import threading
 
 import numpy as np
+from numpy.typing import NDArray
 
 SEED_LIMIT = 2**32  # exclusive; numpy.random.seed takes no more, and set_random_seed seeds that too
 
@@ -66,3 +67,13 @@ def generator(*parts: int | str) -> np.random.Generator:
     Philox: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
     """
     return np.random.Generator(np.random.Philox(key=philox_key(*parts)))
+
+
+def uniforms(count: int, *parts: int | str) -> NDArray[np.float64]:
+    """Return `count` numbers in [0, 1), multiples of 2**-53, that depend on the key alone.
+
+    They come from raw Philox words, so that they are the same in every NumPy.
+    """
+    words = np.random.Philox(key=philox_key(*parts)).random_raw(count)
+    numbers: NDArray[np.float64] = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return numbers

@@ -44,6 +44,9 @@ def test_report_of_an_odd_folder(make_folder: Callable[..., Path], threads: int 
     assert report.ignored == {"hidden": 1, "not named as a picture": 1}
     assert set(report.unreadable) == {str(root / "b" / "text.jpg"), str(root / "b" / "gone.jpg")}
     assert report.unreadable[str(root / "b" / "gone.jpg")] == "dangling symbolic link"
+    assert (report.gray, report.colour) == (2, 6)
+    assert report.sizes == {(5, 4): 3, (20, 10): 2, (3, 2): 1, (4, 4): 2}
+    assert report.duplicates == []
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_NAME)]
 
 
@@ -74,3 +77,12 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         check_folder(tmp_path / "no")
     with pytest.raises(ValueError, match="check_folder: formats"):
         check_folder(tmp_path, formats=["EPS"])
+
+
+def test_duplicates_are_found_by_their_bytes(make_folder: Callable[..., Path]) -> None:
+    root = make_folder({"a": 3, "b": 2})
+    (root / "b" / "again.png").write_bytes((root / "a" / "001.png").read_bytes())
+    (root / "a" / "x.bmp").write_bytes((root / "a" / "001.png").read_bytes())
+    Image.open(root / "a" / "000.png").save(root / "b" / "other.bmp")  # the same pixels in other bytes
+    names = ("a/001.png", "a/x.bmp", "b/again.png")
+    assert check_folder(root).duplicates == [[str(root / name) for name in names]]

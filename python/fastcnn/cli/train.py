@@ -1,4 +1,4 @@
-"""`fastcnn train`: a classifier from a folder with one folder of pictures per class."""
+"""`fastcnn train`: a classifier from a folder with one folder of pictures per class, or from a CSV list."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from fastcnn.formats.atomic import check_writable
 from fastcnn.report import memory_size
 from fastcnn.utils import set_random_seed
 
-HELP = "train a classifier on a folder that holds one folder of pictures per class"
+HELP = "train a classifier on a folder with one folder of pictures per class, or on a CSV list of path,label"
 
 _MOMENTUM = 0.9  # of SGD
 _SAVED_ARRAYS = {"adam": 3, "sgd": 2}  # per weight: itself and the optimizer's slots
@@ -29,7 +30,7 @@ _FLOAT_BYTES = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("directory", metavar="DIR", help="the folder of class folders")
+    parser.add_argument("data", metavar="DATA", help="the folder of class folders, or LIST.csv with lines path,label")
     parser.add_argument("--model", choices=NAMES, default="resnet18", help="default resnet18")
     parser.add_argument("--image-size", type=whole(1), default=64, metavar="N", help="pixels (default 64)")
     parser.add_argument("--epochs", type=whole(1), default=10, metavar="N", help="default 10")
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--val-split", type=fraction, default=0.2, metavar="F", help="share set apart for validation (default 0.2)"
     )
-    parser.add_argument("--test", metavar="DIR", help="a folder with the same classes to evaluate at the end")
+    parser.add_argument("--test", metavar="DATA", help="such data with the same classes to evaluate at the end")
     parser.add_argument("--optimizer", choices=tuple(_SAVED_ARRAYS), default="adam", help="default adam")
     parser.add_argument("--learning-rate", type=positive, default=0.001, metavar="RATE", help="default 0.001")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of weights and order (default 0)")
@@ -54,12 +55,13 @@ def run(options: argparse.Namespace) -> int:
     """Train, report and save; return the exit code."""
     set_random_seed(options.seed)
     training, validation = _read(options)
-    test = None if options.test is None else _folder(options, options.test, class_names=training.class_names)
     names = training.class_names
+    counts = {name: int(np.count_nonzero(training.labels == i)) for i, name in enumerate(names)}
+    _check_classes(options.data, counts)
+    test = None if options.test is None else _open(options, options.test, class_names=names)
     model = build_for_training(options.model, options.image_size, len(names))
     check_writable(options.out, _FLOAT_BYTES * _SAVED_ARRAYS[options.optimizer] * model.count_params())
     model.class_names = names
-    counts = {name: int(np.count_nonzero(training.labels == i)) for i, name in enumerate(names)}
     held_out = 0 if validation is None else len(validation.file_paths)
     if not options.json:
         print(f"{len(training.file_paths)} pictures for training, {held_out} for validation, {len(names)} classes:")
@@ -106,19 +108,32 @@ def json_lines() -> Callback:
     return LambdaCallback(on_epoch_end=show)
 
 
+def _check_classes(where: str, counts: Mapping[str, int]) -> None:
+    """Raise ValueError for data that cannot make a classifier."""
+    if len(counts) < 2:
+        raise ValueError(f"{where}: a classifier needs at least two classes, found only {next(iter(counts))!r}")
+    missing = [name for name, count in counts.items() if count == 0]
+    if missing:
+        raise ValueError(
+            f"{where}: no picture of {missing[0]!r} is left for training; give it more pictures, or change --val-split "
+            "or --seed"
+        )
+
+
 def _read(options: argparse.Namespace) -> tuple[data.ImageDataset, data.ImageDataset | None]:
     """Return the pictures for training and validation, the latter None with `--val-split 0`."""
     if options.val_split == 0:
-        return _folder(options, options.directory), None
-    both: tuple[data.ImageDataset, data.ImageDataset] = _folder(
-        options, options.directory, validation_split=options.val_split, subset="both"
+        return _open(options, options.data), None
+    both: tuple[data.ImageDataset, data.ImageDataset] = _open(
+        options, options.data, validation_split=options.val_split, subset="both"
     )
     return both
 
 
-def _folder(options: argparse.Namespace, directory: str, **arguments: Any) -> Any:
-    return data.image_dataset_from_directory(
-        directory,
+def _open(options: argparse.Namespace, path: str, **arguments: Any) -> Any:
+    is_list = path.lower().endswith(".csv") and not os.path.isdir(path)
+    return (data.image_dataset_from_csv if is_list else data.image_dataset_from_directory)(
+        path,
         image_size=options.image_size,
         batch_size=options.batch_size,
         seed=options.seed,

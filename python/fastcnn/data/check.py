@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -9,16 +11,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastcnn.data.folder import EXTENSIONS, ImageFileError, check_directory, check_formats, scan_classes, scan_flat
-from fastcnn.data.picture import SIXTEEN_BIT, decode_picture, has_alpha, open_picture, orientation
+from fastcnn.data.picture import SIXTEEN_BIT, decode_picture, has_alpha, open_picture, orientation, read_regular_file
 from fastcnn.data.prefetch import default_threads, prefetch
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
+_GRAY = ("1", "L", "LA", "La", *SIXTEEN_BIT)  # Pillow's modes
+
+
 @dataclass
 class FolderReport:
-    """What `check_folder` found; lists hold paths, sizes are (H, W) in pixels."""
+    """What `check_folder` found; lists hold paths, sizes are (H, W) in pixels.
+
+    `duplicates` are groups of files with the same bytes; `gray` and `colour` count by the kind of pixels in the file.
+    """
 
     directory: str
     pictures: int = 0
@@ -27,6 +35,9 @@ class FolderReport:
     unreadable: dict[str, str] = field(default_factory=dict)
     formats: Counter[str] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
+    gray: int = 0
+    colour: int = 0
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     smallest: tuple[int, int] | None = None
     largest: tuple[int, int] | None = None
     wrong_extension: list[str] = field(default_factory=list)
@@ -34,6 +45,7 @@ class FolderReport:
     transparent: list[str] = field(default_factory=list)
     animated: list[str] = field(default_factory=list)
     sixteen_bit: list[str] = field(default_factory=list)
+    duplicates: list[list[str]] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 
 
@@ -45,6 +57,8 @@ class _Picture:
     rotated: bool
     transparent: bool
     animated: bool
+    gray: bool
+    digest: bytes  # of the file
 
 
 def check_folder(
@@ -79,14 +93,19 @@ def check_folder(
 
     threads = num_threads or default_threads()
     plan = ([item] for item in range(len(index.file_paths)))
+    same: dict[bytes, list[str]] = {}
     for items, _, results in prefetch(plan, lambda items: None, examine, threads=threads):
         for item, picture in zip(items, results, strict=True):
             _add(report, index.file_paths[item], picture)
+            if not isinstance(picture, str):
+                same.setdefault(picture.digest, []).append(index.file_paths[item])
+    report.duplicates = [paths for paths in same.values() if len(paths) > 1]
     return report
 
 
 def _examine(path: str, formats: Sequence[str]) -> _Picture:
-    image, _ = open_picture(path, formats)
+    content = read_regular_file(path)
+    image, _ = open_picture(io.BytesIO(content), formats)
     found = _Picture(
         format=image.format or "unknown",
         mode=image.mode,
@@ -94,9 +113,19 @@ def _examine(path: str, formats: Sequence[str]) -> _Picture:
         rotated=orientation(image) != 1,
         transparent=has_alpha(image),
         animated=_is_animated(image),
+        gray=_is_gray(image),
+        digest=hashlib.blake2b(content, digest_size=16, usedforsecurity=False).digest(),
     )
     decode_picture(image, path)
     return found
+
+
+def _is_gray(image: Image.Image) -> bool:
+    """Return whether the file can only hold grays: one channel, or a palette without colours."""
+    palette = image.getpalette() if image.mode == "P" else None
+    if palette is None:
+        return image.mode in _GRAY
+    return palette[0::3] == palette[1::3] == palette[2::3]
 
 
 def _is_animated(image: Image.Image) -> bool:
@@ -115,6 +144,9 @@ def _add(report: FolderReport, path: str, picture: _Picture | str) -> None:
     report.pictures += 1
     report.formats[picture.format] += 1
     report.modes[picture.mode] += 1
+    report.gray += picture.gray
+    report.colour += not picture.gray
+    report.sizes[picture.size] += 1
     by_area = [size for size in (report.smallest, report.largest, picture.size) if size is not None]
     report.smallest = min(by_area, key=_area)
     report.largest = max(by_area, key=_area)

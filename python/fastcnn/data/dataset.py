@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,15 +130,18 @@ class ImageDataset:
         Raises ImageFileError for a picture that cannot be read when `on_error` is "raise", and when an epoch read from
         its start has none that can be.
         """
+        numbered = self.numbered(epoch, start_batch)
+        return (batch for _, batch in numbered)
+
+    def numbered(self, epoch: int, start_batch: int = 0) -> Generator[tuple[list[int], Any], None, None]:
+        """Yield (positions in `file_paths`, batch) where `epoch` yields the batch alone; raises as it does."""
         if epoch < 0:
             raise ValueError(f"ImageDataset.epoch: epoch must be at least 0, got {epoch}")
         if not 0 <= start_batch <= len(self):
             raise ValueError(f"ImageDataset.epoch: start_batch must lie in [0, {len(self)}], got {start_batch}")
         return self._batches(self.order(epoch), start_batch)
 
-    def _batches(
-        self, order: NDArray[np.int64], start_batch: int
-    ) -> Generator[Array | tuple[Array, Labels], None, None]:
+    def _batches(self, order: NDArray[np.int64], start_batch: int) -> Generator[tuple[list[int], Any], None, None]:
         starts = range(start_batch * self.batch_size, len(order), self.batch_size)
         plan = (order[start : start + self.batch_size].tolist() for start in starts)
         read = prefetch(plan, self._new_batch, self._read, threads=self.num_threads or default_threads())
@@ -152,7 +155,7 @@ class ImageDataset:
                     positions = [positions[row] for row in kept]
                 if kept:
                     empty = False
-                    yield x if self.label_mode is None else (x, self._encoded(positions))
+                    yield list(positions), x if self.label_mode is None else (x, self._encoded(positions))
         finally:
             read.close()
         if empty and self.file_paths:

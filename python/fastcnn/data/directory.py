@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import operator
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.data.dataset import ImageDataset, LabelMode, OnError, PictureOptions
-from fastcnn.data.folder import (
-    FolderIndex,
-    ImageFileError,
-    check_directory,
-    check_formats,
-    scan_classes,
-    scan_flat,
-)
-from fastcnn.data.order import split_order
-from fastcnn.data.picture import CHANNELS, ColorMode
-from fastcnn.data.resize import INTERPOLATIONS, Fit
-from fastcnn.random import next_seed
+from fastcnn.data.arguments import LABEL_MODES, Arguments, Files, Subset
+from fastcnn.data.dataset import LabelMode, OnError
+from fastcnn.data.folder import FolderIndex, ImageFileError, check_directory, scan_classes, scan_flat
+from fastcnn.data.picture import ColorMode
 
 FUNCTION = "image_dataset_from_directory"
-Subset = Literal["training", "validation", "both"]
 GivenLabels = Literal["inferred"] | list[int] | None
-Choice = TypeVar("Choice")
+_ARGUMENTS = Arguments(FUNCTION)
 
 
 def image_dataset_from_directory(
@@ -72,67 +60,35 @@ def image_dataset_from_directory(
     Raises FileNotFoundError or NotADirectoryError for `directory`, ValueError for an argument, a class without
     pictures or an empty set, ImageFileError for entries that must not be read, such as links out of the folder.
     """
-    options = PictureOptions(
-        color_mode=_choice("color_mode", color_mode, tuple(CHANNELS)),
-        image_size=_size(image_size),
-        interpolation=_choice("interpolation", str(interpolation).lower(), INTERPOLATIONS),
-        fit=_fit(crop_to_aspect_ratio, pad_to_aspect_ratio),
-        formats=check_formats(FUNCTION, formats),
-        exif_transpose=bool(exif_transpose),
-        background=_background(background),
+    options = _ARGUMENTS.options(
+        color_mode=color_mode,
+        image_size=image_size,
+        interpolation=interpolation,
+        crop=crop_to_aspect_ratio,
+        pad=pad_to_aspect_ratio,
+        formats=formats,
+        exif_transpose=exif_transpose,
+        background=background,
     )
-    _choice("label_mode", label_mode, ("int", "categorical", "binary", None))
+    _ARGUMENTS.choice("label_mode", label_mode, LABEL_MODES)
     given_labels = _labels(labels, label_mode, class_names)
     if given_labels is None:
         label_mode = None
-    batch_size = _positive("batch_size", batch_size)
-    if num_threads is not None:
-        num_threads = _positive("num_threads", num_threads)
-    _choice("on_error", on_error, ("raise", "skip"))
     if data_format not in (None, "channels_last"):
         raise ValueError(f"{FUNCTION}: data_format must be None or 'channels_last', got {data_format!r}")
-    _check_split(validation_split, subset, shuffle, seed)
-    seed = next_seed() if seed is None else _index("seed", seed)
-
+    batches = _ARGUMENTS.batches(
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        validation_split=validation_split,
+        subset=subset,
+        on_error=on_error,
+        num_threads=num_threads,
+    )
     index = _scan(check_directory(FUNCTION, directory), given_labels, class_names, follow_links, options.formats)
     _check_index(index, given_labels, label_mode, on_error)
-    if verbose:
-        classes = "." if index.labels is None else f" belonging to {len(index.class_names)} classes."
-        print(f"Found {len(index.file_paths)} files{classes}")
-
-    def dataset(positions: NDArray[np.int64] | range, shuffle: bool) -> ImageDataset:
-        return ImageDataset(
-            [index.file_paths[i] for i in positions],
-            None if index.labels is None else index.labels[np.asarray(positions)],
-            index.class_names,
-            options,
-            label_mode=label_mode,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            on_error=on_error,
-            num_threads=num_threads,
-            skipped=index.refused,
-        )
-
-    if validation_split is None or subset is None:
-        return dataset(range(len(index.file_paths)), shuffle)
-    count = len(index.file_paths)
-    order = split_order(count, seed) if shuffle else np.arange(count)
-    held_out = int(validation_split * count)
-    if not 0 < held_out < count:
-        raise ValueError(
-            f"{FUNCTION}: validation_split={validation_split} of {count} files leaves no file for "
-            f"{'validation' if held_out == 0 else 'training'} ({index.directory!r})"
-        )
-    parts = {"training": order[: count - held_out], "validation": order[count - held_out :]}
-    chosen = ("training", "validation") if subset == "both" else (subset,)
-    if verbose:
-        for part in chosen:
-            print(f"Using {len(parts[part])} files for {part}.")
-    if subset == "both":  # as in Keras, only a validation set asked for alone follows `shuffle`
-        return dataset(parts["training"], shuffle), dataset(parts["validation"], False)
-    return dataset(parts[subset], shuffle)
+    files = Files(index.directory, index.file_paths, index.labels, index.class_names, index.refused)
+    return batches.datasets(files, options, label_mode, verbose)
 
 
 def _scan(
@@ -193,7 +149,7 @@ def _labels(labels: object, label_mode: str | None, class_names: object) -> Give
     """Return "inferred", the labels as integers, or None when the set has none."""
     chosen: GivenLabels = None
     if isinstance(labels, list | tuple | np.ndarray):
-        chosen = [_index("labels", label) for label in labels]
+        chosen = [_ARGUMENTS.index("labels", label) for label in labels]
     elif isinstance(labels, str) and labels == "inferred":
         chosen = "inferred"
     elif labels is not None:
@@ -211,63 +167,3 @@ def _labels(labels: object, label_mode: str | None, class_names: object) -> Give
     if class_names is not None and not (names and all(isinstance(name, str) for name in names)):
         raise ValueError(f"{FUNCTION}: class_names must be a list of folder names, got {class_names!r}")
     return chosen
-
-
-def _check_split(validation_split: float | None, subset: str | None, shuffle: bool, seed: int | None) -> None:
-    if subset is not None:
-        _choice("subset", subset, ("training", "validation", "both", None))
-    if validation_split is not None and not (isinstance(validation_split, float) and 0 < validation_split < 1):
-        raise ValueError(f"{FUNCTION}: validation_split must be a fraction between 0 and 1, got {validation_split!r}")
-    if (validation_split is None) != (subset is None):
-        raise ValueError(
-            f"{FUNCTION}: validation_split and subset must be given together, got "
-            f"validation_split={validation_split!r} and subset={subset!r}"
-        )
-    if validation_split is not None and shuffle and seed is None:
-        raise ValueError(
-            f"{FUNCTION}: seed must be given with validation_split and shuffle=True, so that training and validation "
-            "files never overlap; got None"
-        )
-
-
-def _choice(argument: str, value: Choice, allowed: tuple[Choice, ...]) -> Choice:
-    if value not in allowed:
-        raise ValueError(f"{FUNCTION}: {argument} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-    return value
-
-
-def _index(argument: str, value: object) -> int:
-    if not isinstance(value, bool):
-        with contextlib.suppress(TypeError):
-            return operator.index(cast(Any, value))
-    raise ValueError(f"{FUNCTION}: {argument} must be an integer, got {value!r}")
-
-
-def _positive(argument: str, value: object) -> int:
-    number = _index(argument, value)
-    if number < 1:
-        raise ValueError(f"{FUNCTION}: {argument} must be at least 1, got {number}")
-    return number
-
-
-def _size(image_size: object) -> tuple[int, int]:
-    pair = (image_size, image_size) if isinstance(image_size, int | np.integer) else image_size
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise ValueError(f"{FUNCTION}: image_size must be (height, width) in pixels, got {image_size!r}")
-    return _positive("image_size", pair[0]), _positive("image_size", pair[1])
-
-
-def _fit(crop: bool, pad: bool) -> Fit:
-    if crop and pad:
-        raise ValueError(f"{FUNCTION}: only one of crop_to_aspect_ratio and pad_to_aspect_ratio may be True, got both")
-    return "crop" if crop else "pad" if pad else "stretch"
-
-
-def _background(background: object) -> tuple[int, int, int] | None:
-    if background is None:
-        return None
-    if isinstance(background, list | tuple) and len(background) == 3:
-        red, green, blue = (_index("background", value) for value in background)
-        if all(0 <= value <= 255 for value in (red, green, blue)):
-            return red, green, blue
-    raise ValueError(f"{FUNCTION}: background must be three integers in 0..255, got {background!r}")

@@ -104,7 +104,7 @@ def open_picture(source: str | io.BytesIO, formats: Sequence[str] = FORMATS) -> 
     if isinstance(source, io.BytesIO):
         name, data = "<bytes>", source.getvalue()
     else:
-        name, data = source, _read_regular_file(source)
+        name, data = source, read_regular_file(source)
     format = _signature(data)
     if not data:
         raise ImageFileError(name, "unknown", "the file is empty")
@@ -143,7 +143,7 @@ def _named_errors(name: str, format: str) -> Iterator[None]:
         raise ImageFileError(name, format, str(error) or type(error).__name__) from error
 
 
-def _read_regular_file(path: str) -> bytes:
+def read_regular_file(path: str) -> bytes:
     # Non-blocking, so that opening a FIFO returns at once.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:

@@ -13,6 +13,7 @@ MAX_DEFAULT_THREADS = 4
 MIN_AHEAD = 2  # batches prepared while the consumer works on one
 
 Batch = TypeVar("Batch")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -29,12 +30,12 @@ def default_threads() -> int:
 
 
 def prefetch(
-    plan: Iterable[Sequence[int]],
-    allocate: Callable[[Sequence[int]], Batch],
-    fill: Callable[[Batch, int, int], Result],
+    plan: Iterable[Sequence[Item]],
+    allocate: Callable[[Sequence[Item]], Batch],
+    fill: Callable[[Batch, int, Item], Result],
     *,
     threads: int,
-) -> Generator[tuple[Sequence[int], Batch, list[Result]], None, None]:
+) -> Generator[tuple[Sequence[Item], Batch, list[Result]], None, None]:
     """Yield (items, batch, results) for each list of items in `plan`, in order.
 
     `allocate(items)` makes the batch in the consumer's thread; `fill(batch, row, item)` runs in one of `threads`
@@ -44,9 +45,9 @@ def prefetch(
     do not exist.
     """
     process = os.getpid()
-    waiting: deque[tuple[Sequence[int], Batch, list[Future[Result]]]] = deque()
+    waiting: deque[tuple[Sequence[Item], Batch, list[Future[Result]]]] = deque()
 
-    def finished() -> tuple[Sequence[int], Batch, list[Result]]:
+    def finished() -> tuple[Sequence[Item], Batch, list[Result]]:
         if os.getpid() != process:
             raise RuntimeError(
                 f"prefetch: this iterator was started in process {process} and its threads do not exist in the forked "

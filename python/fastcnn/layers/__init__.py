@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fastcnn.layers.augment import RandomCrop, RandomFlip, RandomRotation, RandomTranslation, RandomZoom
 from fastcnn.layers.base import Layer
 from fastcnn.layers.conv import Conv2D
 from fastcnn.layers.dense import Dense
 from fastcnn.layers.norm import BatchNormalization
+from fastcnn.layers.normalization import Normalization
 from fastcnn.layers.pointwise import Activation, Add, LeakyReLU, ReLU, Rescaling, Softmax
 from fastcnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from fastcnn.layers.shape import Flatten, Input, InputLayer, ZeroPadding2D
@@ -32,6 +34,12 @@ CLASSES: dict[str, type[Layer]] = {
         InputLayer,
         LeakyReLU,
         MaxPooling2D,
+        Normalization,
+        RandomCrop,
+        RandomFlip,
+        RandomRotation,
+        RandomTranslation,
+        RandomZoom,
         ReLU,
         Rescaling,
         Softmax,
@@ -59,6 +67,12 @@ __all__ = [
     "LeakyReLU",
     "MaxPool2D",
     "MaxPooling2D",
+    "Normalization",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
     "ReLU",
     "Rescaling",
     "Softmax",

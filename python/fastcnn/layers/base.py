@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]  # ((top, bottom), (left, right)) in pixels
+Draw = tuple[int, int]  # (epoch, number of the sample): what random changes of a sample may depend on besides a seed
 InitializerLike = str | Mapping[str, Any] | Initializer
 
 
@@ -69,6 +70,9 @@ class Step:
     view: bool = False  # y is the first input in another shape
     passes_gradient: ClassVar[bool] = False  # dx of the first input may be the same memory as dy
     nonnegative: bool = False  # y is the output of a ReLU
+    # "always" or "training": `prepare` can do it to single samples before the program runs, in training or whenever
+    prepares: ClassVar[str] = ""
+    random: ClassVar[bool] = False  # only `prepare` can do it
 
     def keeps_x(self, index: int) -> bool:
         """Return whether the backward run reads input `index`."""
@@ -101,6 +105,10 @@ class Step:
     def emit_backward(self, s: Slots, p: Emitter) -> None:
         """Append the operations that make dxs and the gradients of the parameters."""
         raise NotImplementedError(f"{type(self).__name__} has no backward step")
+
+    def prepare(self, x: Array, draw: Draw | None) -> Array:
+        """Return what the step makes of one sample; `draw` is None in inference. Only for steps with `prepares`."""
+        raise NotImplementedError(f"{type(self).__name__} cannot prepare samples")
 
 
 class LayerOptions(TypedDict, total=False):

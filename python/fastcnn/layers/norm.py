@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 import numpy as np
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class BatchNormalization(Layer):
     """Batch normalisation of the last axis (Ioffe and Szegedy 2015) with Keras' definitions."""
 
-    only_defaults = (
+    only_defaults: ClassVar[tuple[str, ...]] = (
         "beta_regularizer",
         "gamma_regularizer",
         "beta_constraint",
@@ -82,14 +82,19 @@ class BatchNormalization(Layer):
 
     def build(self, *shapes: Shape) -> Shape:
         """Return the input's shape; makes gamma, beta, moving_mean and moving_variance, each [C]."""
-        shape = one_input(self, shapes)
-        if self.axis not in (-1, len(shape)):
-            raise ValueError(f"{self.name}: axis must be the last, -1 or {len(shape)}, got {self.axis!r}")
+        shape = self._checked(*shapes)
         C = shape[-1:]
         self.gamma = self.add_weight("gamma", C, self.gamma_initializer) if self.scale else None
         self.beta = self.add_weight("beta", C, self.beta_initializer) if self.center else None
         self.moving_mean = self.add_weight("moving_mean", C, self.moving_mean_initializer, trainable=False)
         self.moving_variance = self.add_weight("moving_variance", C, self.moving_variance_initializer, trainable=False)
+        return shape
+
+    def _checked(self, *shapes: Shape) -> Shape:
+        """Return the only input's shape; raises ValueError for another axis than its last."""
+        shape = one_input(self, shapes)
+        if self.axis not in (-1, len(shape)):
+            raise ValueError(f"{self.name}: axis must be the last, -1 or {len(shape)}, got {self.axis!r}")
         return shape
 
     def lower(self, trainable: bool, inference: bool) -> tuple[Step, ...]:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
+import numpy as np
+
 from fastcnn.graph import Shape
-from fastcnn.layers.base import Layer, LayerOptions, Slots, Step, one_input
+from fastcnn.layers.base import Array, Draw, Layer, LayerOptions, Slots, Step, one_input
 
 if TYPE_CHECKING:
     from fastcnn.program import Emitter
@@ -196,6 +198,7 @@ class Rescaling(Layer):
 
     inplace = True
     passes_gradient = True
+    prepares = "always"
 
     def __init__(self, scale: float, offset: float = 0.0, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
@@ -218,6 +221,10 @@ class Rescaling(Layer):
         if s.dxs[0] is not None:
             p.scale(s.gradient, s.gradient, self.scale)
             p.pass_on(s.gradient, s.dxs[0], s.accumulate[0])
+
+    def prepare(self, x: Array, draw: Draw | None) -> Array:
+        """Return x * scale + offset."""
+        return x * np.float32(self.scale) + np.float32(self.offset)
 
 
 def _listed(shapes: Sequence[Shape]) -> str:

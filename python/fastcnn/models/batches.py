@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -21,13 +21,18 @@ Labels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples: `rows` of `x`, with their labels and weights; nothing is copied before `write`."""
+    """Some samples: `rows` of `x`, with their labels and weights; nothing is copied before `write`.
+
+    `epoch` and `numbers`, one per sample, are what random changes of a sample depend on; `numbers` None: 0, 1, 2...
+    """
 
     x: NDArray[Any]
     rows: slice | NDArray[np.int64]
     size: int
     y: Labels | None = None
     sample_weight: Array | None = None
+    epoch: int = 0
+    numbers: NDArray[np.int64] | None = None
 
     def write(self, out: Array) -> None:
         """Copy the samples into a float32 array, converting as they go."""
@@ -75,6 +80,8 @@ class ArraySource(Source):
                 rows.stop - rows.start,
                 None if self.y is None else self.y[chosen],
                 None if self.sample_weight is None else self.sample_weight[chosen],
+                epoch,
+                np.arange(rows.start, rows.stop) if order is None else order[rows],
             )
 
 
@@ -88,14 +95,57 @@ class IterableSource(Source):
         self.steps = len(data) if isinstance(data, Sized) else None
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield what the data give for an epoch."""
-        numbered: Callable[[int], Iterable[Any]] | None = getattr(self.data, "epoch", None)
-        for item in self.data if numbered is None else numbered(epoch):
-            x, y, sample_weight = _unpacked(self.where, item)
-            x = checked_x(self.where, x, self.shape)
-            weights = None if sample_weight is None else checked_weights(self.where, sample_weight, len(x))
-            if len(x):
-                yield Batch(x, slice(None), len(x), None if y is None else np.asarray(y), weights)
+        """Yield what the data give for an epoch; samples without numbers of their own are counted."""
+        numbered: Callable[[int], Iterable[tuple[Sequence[int], Any]]] | None = getattr(self.data, "numbered", None)
+        epochs: Callable[[int], Iterable[Any]] | None = getattr(self.data, "epoch", None)
+        if numbered is not None:
+            for numbers, item in numbered(epoch):
+                yield from _batch(self.where, item, self.shape, epoch, np.asarray(numbers))
+            return
+        seen = 0
+        for item in self.data if epochs is None else epochs(epoch):
+            for batch in _batch(self.where, item, self.shape, epoch):
+                yield replace(batch, numbers=np.arange(seen, seen + batch.size))
+                seen += batch.size
+
+
+class IndexedSource(Source):
+    """Batches by number, `data[i]`, as of Keras' PyDataset: in an order that follows from (seed, epoch) if shuffled.
+
+    `on_epoch_begin` and `on_epoch_end` of the data are called where they exist; with `workers` above 1 that many
+    threads fetch batches ahead. A sample's number is that of its batch times 2**32 plus its row.
+    """
+
+    def __init__(self, where: str, data: Any, shape: Shape, seed: int | None) -> None:
+        self.where = where
+        self.data = data
+        self.shape = shape
+        self.seed = seed
+        self.steps = len(data)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield all batches once."""
+        from fastcnn.data.order import epoch_order
+
+        count = len(self.data)
+        order = range(count) if self.seed is None else epoch_order(count, self.seed, epoch).tolist()
+        getattr(self.data, "on_epoch_begin", _nothing)()
+        for number, item in self._items(order):
+            for batch in _batch(self.where, item, self.shape, epoch):
+                yield replace(batch, numbers=(number << 32) + np.arange(batch.size))
+        getattr(self.data, "on_epoch_end", _nothing)()
+
+    def _items(self, order: Iterable[int]) -> Iterator[tuple[int, Any]]:
+        workers = getattr(self.data, "workers", 1)
+        if workers < 2:
+            yield from ((number, self.data[number]) for number in order)
+            return
+        from fastcnn.data.prefetch import prefetch
+
+        fetched = prefetch(
+            ([number] for number in order), lambda _: None, lambda _, row, number: self.data[number], threads=workers
+        )
+        yield from ((numbers[0], items[0]) for numbers, _, items in fetched)
 
 
 class EndlessSource(Source):
@@ -177,9 +227,14 @@ def open_source(
         for argument, value in (("y", y), ("sample_weight", sample_weight), ("batch_size", batch_size)):
             if value is not None:
                 raise ValueError(f"{where}: {argument} must be None when x is a dataset or generator, which gives it")
-        if not isinstance(x, Iterable):
-            raise TypeError(f"{where}: x must be an array, a dataset or a generator, got {type(x).__name__}")
-        source = IterableSource(where, x, shape)
+        if is_indexed(x):
+            source = IndexedSource(where, x, shape, seed)
+        elif isinstance(x, Iterable) and not isinstance(x, str | bytes | Mapping):
+            source = IterableSource(where, x, shape)
+        else:
+            raise TypeError(
+                f"{where}: x must be an array, a dataset, a PyDataset or a generator, got {type(x).__name__}"
+            )
         if source.steps == 0:
             raise ValueError(f"{where}: x holds no batches")
         if source.steps is None and steps is None:
@@ -194,9 +249,31 @@ def is_array_like(x: Any) -> bool:
     return isinstance(x, np.ndarray | list | tuple) or hasattr(x, "__array__")
 
 
+def is_indexed(x: Any) -> bool:
+    """Return whether x gives batches by number, `len(x)` of them, and has no epochs of its own."""
+    indexed = hasattr(x, "__getitem__") and hasattr(x, "__len__")
+    return indexed and not (hasattr(x, "epoch") or is_array_like(x) or isinstance(x, str | bytes | Mapping))
+
+
+def sample_shape(x: Any) -> Shape:
+    """Return the shape of one sample of what a method was given, () if it cannot be told."""
+    if is_array_like(x):
+        if hasattr(x, "shape"):
+            return tuple(x.shape[1:])
+        return tuple(np.shape(x[0])) if len(x) else ()
+    if hasattr(x, "image_shape"):
+        return tuple(x.image_shape)
+    if is_indexed(x) and len(x):
+        return tuple(np.shape(_unpacked("x", x[0])[0])[1:])
+    return ()
+
+
 def checked_x(where: str, x: ArrayLike, shape: Shape) -> NDArray[Any]:
     """Return samples as an array [N, *shape]; raises TypeError for what is not real numbers, ValueError for shapes."""
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # a list of samples of different shapes
+        raise ValueError(f"{where}: x must be one array; its samples differ in shape ({error})") from error
     if isinstance(x, np.ma.MaskedArray) or array.dtype.kind not in "biuf":
         kind = "a masked array" if isinstance(x, np.ma.MaskedArray) else str(array.dtype)
         raise TypeError(f"{where}: x must hold real numbers, got {kind}")
@@ -282,6 +359,21 @@ def check_count(where: str, argument: str, value: int | None) -> None:
     """Raise ValueError unless value is None or a positive integer."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
         raise ValueError(f"{where}: {argument} must be a positive integer or None, got {value!r}")
+
+
+def _batch(
+    where: str, item: Any, shape: Shape, epoch: int, numbers: NDArray[np.int64] | None = None
+) -> Iterator[Batch]:
+    """Yield the batch that a dataset gave, unless it is empty."""
+    x, y, sample_weight = _unpacked(where, item)
+    x = checked_x(where, x, shape)
+    weights = None if sample_weight is None else checked_weights(where, sample_weight, len(x))
+    if len(x):
+        yield Batch(x, slice(None), len(x), None if y is None else np.asarray(y), weights, epoch, numbers)
+
+
+def _nothing() -> None:
+    """Stand in for a method that data may have."""
 
 
 def _unpacked(where: str, item: Any) -> tuple[Any, Any, Any]:

@@ -122,10 +122,10 @@ class Sequential(Model):
         if not self._chain:
             raise ValueError(f"{where}: {self.name} has no layers")
         if self._output is None:
-            shape = getattr(x, "shape", None) if batches.is_array_like(x) else (None, *getattr(x, "image_shape", ()))
-            if not shape or len(shape) < 2:
+            shape = batches.sample_shape(x)
+            if not shape:
                 raise ValueError(f"{where}: {self.name} does not know its input shape; call build(shape) first")
-            self.build(tuple(shape[1:]))
+            self.build(shape)
         return super()._ready(where, x)
 
     def get_config(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from fastcnn.models import batches
 from fastcnn.models.batches import BATCH_SIZE, Batch, Source, open_source
 from fastcnn.models.compiled import Compiled, Logs, Means
 from fastcnn.models.network import Network, Tensor
+from fastcnn.models.prepared import prepare_now, prepared
 from fastcnn.models.state import TrainingState
 from fastcnn.models.workspace import Workspace
 from fastcnn.optimizers import Optimizer
@@ -250,6 +252,10 @@ class Trainer(Network):
         labels = None if y is None else np.asarray(y)
         batch = Batch(samples, slice(None), len(samples), labels, weights)
         batch = self._with_class_weight(where, batch, class_weight)
+        if train:  # no epoch here: what random layers do follows from the number of the step
+            batch = replace(batch, epoch=compiled.optimizer.iterations)
+        recipe = self._training()[0] if train else self._evaluation(compiled.loss)
+        batch = prepare_now(batch, recipe.preparation, train)
         means = Means(compiled)
         with self._lease() as workspace:
             self._compute(where, workspace, batch, train, means)
@@ -264,8 +270,7 @@ class Trainer(Network):
         batches.targets(where, loss, batch, self._classes)
         assert batch.y is not None
         table = batches.checked_class_weight(where, class_weight, loss.label_classes(self._classes))
-        weights = batches.class_weights(table, batch.y)
-        return Batch(batch.x, batch.rows, batch.size, batch.y, weights)
+        return replace(batch, sample_weight=batches.class_weights(table, batch.y))
 
     def train_on_batch(
         self,
@@ -291,8 +296,9 @@ class Trainer(Network):
         recipe = self._inference()
         if len(samples) == 0:
             return self._output_arrays(0)
+        batch = prepare_now(Batch(samples, slice(None), len(samples)), recipe.preparation, False)
         with self._lease() as workspace:
-            outputs = workspace.program("inference", len(samples), recipe).predict(samples)
+            outputs = workspace.program("inference", len(samples), recipe).predict(batch.x)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _output_arrays(self, size: int) -> Any:
@@ -376,6 +382,7 @@ class Trainer(Network):
         validation_freq: int | Sequence[int],
     ) -> None:
         compiled = self._require_compiled("fit")
+        preparation = self._training()[0].preparation
         self.stop_training = False
         logs: Logs = {}
         with self._lease() as workspace:
@@ -384,7 +391,7 @@ class Trainer(Network):
                 hooks.on_epoch_begin(epoch)
                 means = Means(compiled)
                 logs = {}
-                for step, batch in enumerate(source.epoch(epoch)):
+                for step, batch in enumerate(prepared(source.epoch(epoch), preparation, training=True)):
                     hooks.on_train_batch_begin(step)
                     weighted = self._with_class_weight("fit", batch, class_weight)
                     where = f"fit: epoch {epoch + 1}, batch {step + 1}"
@@ -461,10 +468,12 @@ class Trainer(Network):
             return _returned(self._evaluate("evaluate", workspace, source, hooks), return_dict)
 
     def _evaluate(self, where: str, workspace: Workspace, source: Source, hooks: CallbackList) -> Logs:
-        means = Means(self._require_compiled(where))
+        compiled = self._require_compiled(where)
+        preparation = self._evaluation(compiled.loss).preparation
+        means = Means(compiled)
         logs: Logs = {}
         hooks.on_test_begin()
-        for step, batch in enumerate(source.epoch(0)):
+        for step, batch in enumerate(prepared(source.epoch(0), preparation, training=False)):
             hooks.on_test_batch_begin(step)
             self._compute(where, workspace, batch, False, means)
             logs = means.result()
@@ -499,7 +508,7 @@ class Trainer(Network):
         parts: list[list[Array]] = []
         with self._lease() as workspace:
             hooks.on_predict_begin()
-            for step, batch in enumerate(source.epoch(0)):
+            for step, batch in enumerate(prepared(source.epoch(0), recipe.preparation, training=False)):
                 hooks.on_predict_batch_begin(step)
                 parts.append(workspace.program("inference", batch.size, recipe).predict(batch.x[batch.rows]))
                 hooks.on_predict_batch_end(step)

@@ -71,6 +71,7 @@ from fastcnn.reference.softmax import (
     softmax_cross_entropy_forward,
     softmax_forward,
 )
+from fastcnn.reference.warp import warp_forward, warp_magnitude
 from fastcnn.reference.window import same_padding
 from fastcnn.reference.winograd import (
     conv2d_winograd_backward_data,
@@ -141,6 +142,8 @@ __all__ = [
     "softmax_forward",
     "squared_error",
     "squared_norms",
+    "warp_forward",
+    "warp_magnitude",
     "winograd_gate",
     "winograd_matrices",
     "zero_pad_backward",
