@@ -273,7 +273,7 @@ def test_predict_needs_a_model_of_pictures(tmp_path: Path, capsys: pytest.Captur
     assert "the model takes samples [4], not pictures with 1, 3 or 4 channels" in err
 
 
-@pytest.mark.parametrize("name", [name for name in architectures.NAMES if name.startswith("resnet")])
+@pytest.mark.parametrize("name", [name for name in architectures.NAMES if name not in ("vgg16", "vgg19")])
 def test_training_form_scales_pictures_and_settles_soon(name: str) -> None:
     model = architectures.build_for_training(name, 64, 4)
     scaling = model.layers[1]

@@ -16,6 +16,8 @@ from fastcnn.layers import (
     Add,
     AveragePooling2D,
     BatchNormalization,
+    ChannelPadding,
+    Concatenate,
     Conv2D,
     Dense,
     Flatten,
@@ -139,6 +141,16 @@ def leaky(x):
     return LeakyReLU()(Dense(5)(x))
 
 
+def concatenated(x):
+    x = Conv2D(4, 3, padding="same", activation="relu")(x)
+    y = Conv2D(3, 1)(x)
+    y = Concatenate()([x, y, x])  # a gradient is added to twice
+    z = Concatenate(axis=1)([Conv2D(11, 1)(y), Conv2D(11, 3, padding="same")(y)])
+    z = Add()([ReLU()(z), ChannelPadding((1, 6))(Concatenate(-3)([x, x]))])
+    z = Concatenate(2)([z, ChannelPadding(7)(ReLU()(Concatenate(axis=-3)([x, x])))])
+    return Concatenate()([GlobalAveragePooling2D()(z), Dense(3)(Flatten()(y)), GlobalMaxPooling2D()(x)])
+
+
 def random_net(seed: int) -> Callable[[Node], Node]:
     """A graph whose nodes are all [8, 8, 4] and read any of the last few."""
 
@@ -159,6 +171,8 @@ def random_net(seed: int) -> Callable[[Node], Node]:
             lambda: MaxPooling2D(3, strides=1)(ZeroPadding2D(1)(ReLU()(one()))),
             lambda: AveragePooling2D(3, strides=1, padding="same")(one()),
             lambda: Rescaling(rng.choice([-1.0, 0.5]), 0.1)(one()),
+            lambda: ChannelPadding((1, 2))(Conv2D(1, 1)(one())),
+            lambda: Conv2D(4, 1)(Concatenate()([one(), one()])),
         ]
         for _ in range(rng.randrange(6, 16)):
             made = rng.choice(makers)()
@@ -170,7 +184,7 @@ def random_net(seed: int) -> Callable[[Node], Node]:
     return net
 
 
-NETS = [plain, residual, without_norm, preactivation, shared_layers, odd_sums, nested, odd_sizes, leaky]
+NETS = [plain, residual, without_norm, preactivation, shared_layers, odd_sums, nested, odd_sizes, leaky, concatenated]
 
 
 def make(net: Callable[[Node], Node], seed: int = 0) -> Model:
@@ -257,6 +271,10 @@ class Reference:
             return reference.softmax_forward(x)
         if isinstance(layer, Rescaling):
             return x * layer.scale + layer.offset
+        if isinstance(layer, Concatenate):
+            return reference.concatenate_forward([x, *more], layer.axis)
+        if isinstance(layer, ChannelPadding):
+            return np.pad(x, [(0, 0)] * (x.ndim - 1) + [layer.padding])
         assert isinstance(layer, Add)
         return sum(more, x)
 

@@ -15,6 +15,8 @@ from fastcnn.layers import (
     Add,
     AveragePooling2D,
     BatchNormalization,
+    ChannelPadding,
+    Concatenate,
     Conv2D,
     Dense,
     Flatten,
@@ -60,6 +62,8 @@ TABLE = [
     (lambda: LeakyReLU(0), (9,), (9,), 0),
     (lambda: Softmax(), (9,), (9,), 0),
     (lambda: Rescaling(1 / 255), (8, 7, 3), (8, 7, 3), 0),
+    (lambda: ChannelPadding(5), (8, 7, 3), (8, 7, 8), 0),
+    (lambda: ChannelPadding((1, 2)), (9,), (12,), 0),
 ]
 
 
@@ -134,6 +138,8 @@ def test_input_takes_kerass_arguments():
         (lambda: Softmax(axis=1), "Softmax: axis is not supported yet and must be -1, got 1"),
         (lambda: ZeroPadding2D(-1), "ZeroPadding2D: padding must be one or two integers of at least 0"),
         (lambda: ZeroPadding2D((1, 2, 3)), "padding must be one or two integers or two pairs"),
+        (lambda: ChannelPadding(-1), "ChannelPadding: padding must be one or two integers of at least 0"),
+        (lambda: Concatenate(axis="x"), "Concatenate: axis must be an integer, got 'x'"),
         (lambda: Rescaling("x"), "Rescaling: scale must be a number, got 'x'"),
         (lambda: Input((None, None, 3)), "Input: shape must hold positive integers (sizes are fixed), got (None, None"),
         (lambda: Input(), "Input: shape must be given"),
@@ -162,6 +168,12 @@ def test_bad_arguments_are_named(make, message):
         ),
         (Add(name="a"), [(4, 4, 3)], "a: takes two or more inputs, got 1"),
         (Add(name="a"), [(4, 4, 3), (4, 4, 2)], "a: inputs must have one shape, got [4, 4, 3], [4, 4, 2]"),
+        (Concatenate(name="c"), [(4, 4, 3)], "c: takes two or more inputs, got 1"),
+        (Concatenate(name="c"), [(4, 4, 3), (4, 5, 3)], "c: inputs may differ along axis -1 only, got [4, 4, 3], [4"),
+        (Concatenate(axis=1, name="c"), [(4, 4, 3), (4, 3)], "c: inputs may differ along axis 1 only"),
+        (Concatenate(axis=0, name="c"), [(4,), (4,)], "c: axis must lie in 1..1 or -1..-1, got 0"),
+        (Concatenate(axis=4, name="c"), [(4, 4, 3), (4, 4, 3)], "c: axis must lie in 1..3 or -3..-1, got 4"),
+        (Concatenate(axis=-4, name="c"), [(4, 4, 3), (4, 4, 3)], "c: axis must lie in 1..3 or -3..-1, got -4"),
         (GlobalMaxPooling2D(name="g"), [(9,)], "g: takes samples of shape [H, W, C], got [9]"),
         (LeakyReLU(name="l"), [(4,), (4,)], "l: takes one input, got 2"),
         (ReLU(name="r"), [(4,), (4,)], "r: takes one input, got 2"),
@@ -287,6 +299,7 @@ KERAS = {
     LeakyReLU: {"negative_slope": 0.3},
     Softmax: {"axis": -1},
     Rescaling: {"scale": REQUIRED, "offset": 0.0},
+    Concatenate: {"axis": -1},
     BatchNormalization: {
         "axis": -1,
         "momentum": 0.99,
@@ -308,9 +321,9 @@ KERAS = {
 
 def test_every_layer_is_in_both_tables():
     shown = {type(make()) for make, *_ in TABLE}
-    one_input = set(layers.CLASSES.values()) - {InputLayer, Add}
+    one_input = set(layers.CLASSES.values()) - {InputLayer, Add, Concatenate}
     assert one_input - shown == set()
-    assert one_input - set(KERAS) == set()
+    assert one_input - set(KERAS) == {ChannelPadding}  # fastcnn's own
 
 
 @pytest.mark.parametrize("cls", KERAS)
@@ -324,3 +337,13 @@ def test_arguments_are_those_of_keras_in_the_same_order(cls: type[Layer]):
     assert list(own)[: len(keras)] == list(keras)
     assert {name: own[name] for name in keras} == keras
     assert set(own) - set(keras) <= {"algorithm"}  # fastcnn's own
+
+
+@pytest.mark.parametrize(("axis", "expected"), [(-1, (4, 5, 6)), (3, (4, 5, 6))])
+def test_concatenate_keeps_its_axis(axis: int, expected: tuple[int, ...]):
+    layer = Concatenate(axis=axis)
+    assert layer([Input((4, 5, 2)), Input((4, 5, 3)), Input((4, 5, 1))]).sample_shape == expected
+    again = Concatenate.from_config(layer.get_config())
+    assert again([Input((4, 5, 2)), Input((4, 5, 4))]).sample_shape == expected
+    rows = Concatenate(axis=1)([Input((4, 5, 2)), Input((2, 5, 2))])
+    assert rows.sample_shape == (6, 5, 2)

@@ -20,8 +20,9 @@ from fastcnn.layers.base import Layer, Padding, Pair, Step
 from fastcnn.layers.conv import FusedConv2D
 from fastcnn.layers.dense import FusedDense
 from fastcnn.layers.loss import SoftmaxCrossEntropy
+from fastcnn.layers.merge import Add
 from fastcnn.layers.norm import FusedBatchNormalization
-from fastcnn.layers.pointwise import Add, ReLU, Softmax
+from fastcnn.layers.pointwise import ReLU, Softmax
 from fastcnn.layers.pool import FusedMaxPooling2D
 from fastcnn.layers.shape import ZeroPadding2D
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from fastcnn.graph import Node
-from fastcnn.layers import Dense, GlobalAveragePooling2D, GlobalMaxPooling2D, Input, Layer
+from fastcnn.layers import BatchNormalization, Dense, GlobalAveragePooling2D, GlobalMaxPooling2D, Input, Layer
 from fastcnn.models import Model
 
 Tensor = Node[Layer]
@@ -113,6 +113,13 @@ class Application:
 
     def __repr__(self) -> str:
         return f"<application {self.__name__}>"
+
+
+def batch_normalization(variant: Variant, name: str) -> BatchNormalization:
+    """Return the layer with the numbers of keras.applications or torchvision (whose momentum is written as 0.1)."""
+    if variant == "keras":
+        return BatchNormalization(momentum=0.99, epsilon=1.001e-5, name=name)
+    return BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)
 
 
 def source(tensor: Tensor) -> Tensor:

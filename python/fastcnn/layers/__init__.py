@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastcnn.layers.base import Layer
 from fastcnn.layers.conv import Conv2D
 from fastcnn.layers.dense import Dense
+from fastcnn.layers.merge import Add, ChannelPadding, Concatenate
 from fastcnn.layers.norm import BatchNormalization
-from fastcnn.layers.pointwise import Activation, Add, LeakyReLU, ReLU, Rescaling, Softmax
+from fastcnn.layers.pointwise import Activation, LeakyReLU, ReLU, Rescaling, Softmax
 from fastcnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from fastcnn.layers.shape import Flatten, Input, InputLayer, ZeroPadding2D
 
@@ -24,6 +25,8 @@ CLASSES: dict[str, type[Layer]] = {
         Add,
         AveragePooling2D,
         BatchNormalization,
+        ChannelPadding,
+        Concatenate,
         Conv2D,
         Dense,
         Flatten,
@@ -45,6 +48,8 @@ __all__ = [
     "AveragePooling2D",
     "AvgPool2D",
     "BatchNormalization",
+    "ChannelPadding",
+    "Concatenate",
     "Conv2D",
     "Convolution2D",
     "Dense",

@@ -320,6 +320,11 @@ def one_input(layer: Layer, shapes: Sequence[Shape], rank: int | None = None, le
     return shapes[0]
 
 
+def listed(shapes: Sequence[Shape]) -> str:
+    """Return shapes as text, "[4, 4, 3], [4, 4, 2]"."""
+    return ", ".join(str(list(shape)) for shape in shapes)
+
+
 def pair(owner: str, argument: str, value: int | Sequence[int], least: int = 1) -> Pair:
     """Return (rows, columns) for an integer or two; raises ValueError for anything else and below `least`."""
     values = (value, value) if isinstance(value, int | np.integer) else tuple(value)

@@ -1,9 +1,8 @@
-"""Operations on single elements: activations, Add, Rescaling."""
+"""Operations on single elements: activations, Rescaling."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from fastcnn.graph import Shape
@@ -137,37 +136,6 @@ class Activation(Layer):
         return activation_steps(self.activation, self.name)
 
 
-class Add(Layer):
-    """y = sum of two or more inputs of one shape."""
-
-    def build(self, *shapes: Shape) -> Shape:
-        """Return the inputs' shape; raises ValueError if they differ."""
-        if len(shapes) < 2:
-            raise ValueError(f"{self.name}: takes two or more inputs, got {len(shapes)}")
-        if any(shape != shapes[0] for shape in shapes):
-            raise ValueError(f"{self.name}: inputs must have one shape, got {_listed(shapes)}")
-        return shapes[0]
-
-    def overwrites(self) -> tuple[int, ...]:
-        """Return the first two inputs: the third is read after y has been written."""
-        return (0, 1)
-
-    def passes_gradient_to(self) -> tuple[int, ...]:
-        """Return the first two inputs, one of which gets dy as its gradient."""
-        return (0, 1)
-
-    def emit_forward(self, s: Slots, p: Emitter) -> None:
-        """Append one add_forward for each input after the first."""
-        p.add_forward(s.xs[0], s.xs[1], s.y)
-        for x in s.xs[2:]:
-            p.add_forward(s.y, x, s.y)
-
-    def emit_backward(self, s: Slots, p: Emitter) -> None:
-        """Append copies of dy to every dx, except to the one that is dy itself."""
-        for dx, accumulate in zip(s.dxs, s.accumulate, strict=True):
-            p.pass_on(s.gradient, dx, accumulate)
-
-
 class Rescaling(Layer):
     """y = x * scale + offset, such as 1/255 for pictures of 0..255."""
 
@@ -195,7 +163,3 @@ class Rescaling(Layer):
         if s.dxs[0] is not None:
             p.scale(s.gradient, s.gradient, self.scale)
             p.pass_on(s.gradient, s.dxs[0], s.accumulate[0])
-
-
-def _listed(shapes: Sequence[Shape]) -> str:
-    return ", ".join(str(list(shape)) for shape in shapes)
