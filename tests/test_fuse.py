@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +21,7 @@ from fastcnn.layers import (
     Concatenate,
     Conv2D,
     Dense,
+    Dropout,
     Flatten,
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
@@ -33,12 +35,15 @@ from fastcnn.layers import (
 )
 from fastcnn.layers.conv import FusedConv2D
 from fastcnn.layers.norm import FusedBatchNormalization
+from fastcnn.layers.pointwise import BoundedReLU
 from fastcnn.losses import CategoricalCrossentropy
 from fastcnn.models import Model
+from fastcnn.models.penalties import Penalties
 from fastcnn.models.state import TrainingState
 from fastcnn.models.workspace import Workspace
 from fastcnn.optimizers import SGD
 from fastcnn.program import Packer, Recipe
+from fastcnn.regularizers import L1L2, L2
 
 CLASSES = 3
 BATCH = 5
@@ -151,6 +156,18 @@ def concatenated(x):
     return Concatenate()([GlobalAveragePooling2D()(z), Dense(3)(Flatten()(y)), GlobalMaxPooling2D()(x)])
 
 
+def regularized(x):
+    twice = Dropout(0.25, name="twice")
+    x = Conv2D(6, 3, kernel_regularizer=L2(0.02), bias_regularizer="l1")(x)
+    x = ReLU(6.0)(BatchNormalization(gamma_regularizer=L1L2(0.03, 0.01), beta_regularizer=L2(0.5))(x))
+    x = Add()([twice(x), twice(x), Dropout(0.5, seed=3)(x)])  # gradients are added to
+    x = ReLU(2.0, negative_slope=0.5, threshold=0.25)(Conv2D(4, 1, activation="leaky_relu")(x))
+    x = MaxPooling2D(3, strides=1)(ZeroPadding2D(1)(ReLU(threshold=0.125)(x)))
+    x = Dropout(0.3, name="flat")(Flatten()(ReLU(negative_slope=0.5)(x)))
+    dense = Dense(144, kernel_regularizer=L1L2(0.001, 0.01), activation="relu6")
+    return Dense(5, bias_regularizer=L2(1.0))(dense(Dropout(0.0)(dense(x))))
+
+
 def random_net(seed: int) -> Callable[[Node], Node]:
     """A graph whose nodes are all [8, 8, 4] and read any of the last few."""
 
@@ -167,6 +184,8 @@ def random_net(seed: int) -> Callable[[Node], Node]:
             lambda: BatchNormalization()(one()),
             lambda: BatchNormalization()(Conv2D(4, 1, use_bias=False)(one())),
             lambda: ReLU()(one()),
+            lambda: ReLU(1.5, negative_slope=rng.choice([0.0, 0.25]), threshold=0.25)(one()),
+            lambda: Dropout(0.25, seed=seed)(one()),
             lambda: Add()([one() for _ in range(rng.choice([2, 2, 3]))]),
             lambda: MaxPooling2D(3, strides=1)(ZeroPadding2D(1)(ReLU()(one()))),
             lambda: AveragePooling2D(3, strides=1, padding="same")(one()),
@@ -184,7 +203,19 @@ def random_net(seed: int) -> Callable[[Node], Node]:
     return net
 
 
-NETS = [plain, residual, without_norm, preactivation, shared_layers, odd_sums, nested, odd_sizes, leaky, concatenated]
+NETS = [
+    plain,
+    residual,
+    without_norm,
+    preactivation,
+    shared_layers,
+    odd_sums,
+    nested,
+    odd_sizes,
+    leaky,
+    concatenated,
+    regularized,
+]
 
 
 def make(net: Callable[[Node], Node], seed: int = 0) -> Model:
@@ -217,10 +248,13 @@ class Reference:
     def __init__(self, model: Model, trained: frozenset) -> None:
         self.nodes = topological(lower(model.outputs, trained))
         self.values = {p: p.value.astype(np.float64) for p in model.weights}
+        self.penalized = [p for layer in trained for p in layer.trainable_weights if p.regularizer is not None]
+        self.calls: Counter[Dropout] = Counter()
         self.moving = dict(self.values)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         self.moving = dict(self.values)
+        self.calls.clear()
         made: dict[Node, np.ndarray] = {}
         for node in self.nodes:
             inputs = [made[source] for source in node.inputs]
@@ -229,7 +263,8 @@ class Reference:
         return made[self.nodes[-1]]
 
     def loss(self, x: np.ndarray, t: np.ndarray, weight: np.ndarray) -> float:
-        return float(reference.categorical_crossentropy(self(x), t) @ weight.astype(np.float64))
+        penalty = sum(p.regularizer(self.values[p]) for p in self.penalized)
+        return float(reference.categorical_crossentropy(self(x), t) @ weight.astype(np.float64)) + penalty
 
     def step(self, step: object, x: np.ndarray, *more: np.ndarray) -> np.ndarray:
         layer = getattr(step, "layer", step)
@@ -263,6 +298,12 @@ class Reference:
             return reference.zero_pad_forward(x, layer.padding)
         if isinstance(layer, Flatten):
             return x.reshape(len(x), -1)
+        if isinstance(step, BoundedReLU):
+            limit = np.inf if layer.max_value is None else layer.max_value
+            return reference.bounded_relu_forward(x, limit, layer.negative_slope, layer.threshold)
+        if isinstance(layer, Dropout):
+            self.calls[layer] += 1
+            return reference.dropout(x, (layer.random_key(self.calls[layer] - 1), 0), layer.rate)
         if isinstance(layer, ReLU):
             return reference.relu_forward(x)
         if isinstance(layer, LeakyReLU):
@@ -308,7 +349,7 @@ def run_engine(model: Model, trained: frozenset, fused: bool, data, rate: float 
     program.cache["weight"][...] = weight
     program.compute()
     gradients = {p: state.gradient(p).copy() for p in parameters}
-    loss = float(program.cache["loss"].astype(np.float64) @ weight)
+    loss = float(program.cache["loss"].astype(np.float64) @ weight) + Penalties(parameters).total()
     state.begin_update()
     program.update()
     return loss, gradients, recipe

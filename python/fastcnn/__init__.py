@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         models,
         optimizers,
         reference,
+        regularizers,
         utils,
     )
     from fastcnn.config import (
@@ -67,6 +68,7 @@ _MODULES = {
     "optimizers",
     "plots",
     "reference",
+    "regularizers",
     "report",
     "utils",
 }
@@ -92,6 +94,7 @@ __all__ = [
     "num_threads",
     "optimizers",
     "reference",
+    "regularizers",
     "set_isa",
     "set_num_threads",
     "set_random_seed",

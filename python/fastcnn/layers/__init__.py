@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastcnn.layers.base import Layer
 from fastcnn.layers.conv import Conv2D
 from fastcnn.layers.dense import Dense
+from fastcnn.layers.dropout import Dropout
 from fastcnn.layers.merge import Add, ChannelPadding, Concatenate
 from fastcnn.layers.norm import BatchNormalization
 from fastcnn.layers.pointwise import Activation, LeakyReLU, ReLU, Rescaling, Softmax
@@ -29,6 +30,7 @@ CLASSES: dict[str, type[Layer]] = {
         Concatenate,
         Conv2D,
         Dense,
+        Dropout,
         Flatten,
         GlobalAveragePooling2D,
         GlobalMaxPooling2D,
@@ -53,6 +55,7 @@ __all__ = [
     "Conv2D",
     "Convolution2D",
     "Dense",
+    "Dropout",
     "Flatten",
     "GlobalAveragePooling2D",
     "GlobalAvgPool2D",

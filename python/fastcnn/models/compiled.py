@@ -11,6 +11,7 @@ from fastcnn.losses import Loss
 from fastcnn.metrics import Metric
 from fastcnn.models.batches import Batch
 from fastcnn.models.network import Network
+from fastcnn.models.penalties import Penalties
 from fastcnn.models.state import TrainingState
 from fastcnn.optimizers import Optimizer
 from fastcnn.program import Recipe
@@ -30,12 +31,14 @@ class Compiled:
         if len(set(names)) < len(names) or "loss" in names:
             raise ValueError(f"compile: metrics must have different names other than 'loss', got {names}")
         self.trained: frozenset[Layer] = frozenset()
+        self.penalties = Penalties(())
         self.recipe: Recipe | None = None
         self.state: TrainingState | None = None
 
     def note_trained(self, model: Network) -> None:
-        """Fix the trained layers as they are now."""
-        self.trained = frozenset(layer for layer in model.flat_layers() if layer.trainable)
+        """Fix the trained layers as they are now; a layer without weights, such as Dropout, is always in training."""
+        self.trained = frozenset(layer for layer in model.flat_layers() if layer.trainable or not layer.weights)
+        self.penalties = Penalties(model.trainable_weights)
         self.recipe = self.state = None
 
 

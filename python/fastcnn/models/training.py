@@ -218,8 +218,10 @@ class Trainer(Network):
         weight.fill(1 / batch.size)
         if batch.sample_weight is not None:
             weight *= batch.sample_weight
+        if train:
+            state.begin_batch()
         program.compute()
-        total = float(np.dot(loss.astype(np.float64), weight))
+        total = float(np.dot(loss.astype(np.float64), weight)) + compiled.penalties.total()
         if train and not math.isfinite(total):
             raise NonFiniteError(f"{where}: the loss is {total}; the weights are those before this batch")
         means.update(total, batch, program.outputs[0])
