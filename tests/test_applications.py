@@ -11,7 +11,7 @@ import pytest
 import fastcnn
 from fastcnn import applications
 from fastcnn.applications import imagenet_utils
-from fastcnn.layers import Add, BatchNormalization, Conv2D, Dense, Input, Rescaling
+from fastcnn.layers import Add, BatchNormalization, Conv2D, Dense, Dropout, Input, Rescaling
 from fastcnn.models import Model
 
 # name: parameters in Keras' form, without top, not trainable, trainable in torchvision's form, layers with the input
@@ -99,6 +99,14 @@ def test_vgg16_layer_names() -> None:
     for block, count in enumerate((2, 2, 3, 3, 3), 1):
         expected += [f"block{block}_conv{i + 1}" for i in range(count)] + [f"block{block}_pool"]
     assert names == [*expected, "flatten", "fc1", "fc2", "predictions"]
+
+
+def test_torchvisions_vgg_has_dropout() -> None:
+    names = [layer.name for layer in build("VGG19", variant="torchvision").layers][-6:]
+    assert names == ["flatten", "fc1", "drop1", "fc2", "drop2", "predictions"]
+    drop = build("VGG16", variant="torchvision").get_layer("drop2")
+    assert isinstance(drop, Dropout)
+    assert drop.rate == 0.5
 
 
 @pytest.mark.parametrize(("variant", "numbers"), [("keras", (1.001e-5, 0.99)), ("torchvision", (1e-5, 0.9))])

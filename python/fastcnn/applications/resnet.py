@@ -95,7 +95,7 @@ def _body(x: Tensor, variant: Variant, block: Callable[..., Tensor], depths: tup
     return x
 
 
-def _head(x: Tensor) -> Tensor:
+def _head(x: Tensor, variant: Variant) -> Tensor:
     return GlobalAveragePooling2D(name="avg_pool")(x)
 
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from functools import partial
 
 from fastcnn.applications.application import Application, Tensor, Variant, batch_normalization
-from fastcnn.layers import Activation, Conv2D, Dense, Flatten, MaxPooling2D
+from fastcnn.layers import Activation, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
 from fastcnn.models import Model
 
 _FILTERS = (64, 128, 256, 512, 512)  # of the five blocks
 _CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # of each block, by depth
 _UNITS = 4096
+_DROPOUT = 0.5
 
 _DOC = """VGG{depth}: 3x3 convolutions of width 64 to 512 in five blocks, then three dense layers.
 
-Both variants are the same graph; they differ in how pictures are prepared ("keras": BGR minus a mean, "torchvision":
-RGB in 0..1, normalised) and in the order of rows in files of fc1. torchvision's dropout between the dense layers is
-left out: it does nothing but in training. `batch_norm=True` puts batch normalisation between each convolution and its
-ReLU, as torchvision's vgg{depth}_bn does.
+The variants differ in how pictures are prepared ("keras": BGR minus a mean, "torchvision": RGB in 0..1, normalised), in
+the order of rows in files of fc1, and in the dropout that torchvision has behind fc1 and fc2. `batch_norm=True` puts
+batch normalisation between each convolution and its ReLU, as torchvision's vgg{depth}_bn does.
 """
 
 
@@ -39,10 +39,13 @@ def _convolution(x: Tensor, variant: Variant, block: str, i: int, filters: int, 
     return Activation("relu", name=f"{block}relu{i}")(x)
 
 
-def _head(x: Tensor) -> Tensor:
+def _head(x: Tensor, variant: Variant) -> Tensor:
     x = Flatten(name="flatten")(x)
-    x = Dense(_UNITS, activation="relu", name="fc1")(x)
-    return Dense(_UNITS, activation="relu", name="fc2")(x)
+    for i in (1, 2):
+        x = Dense(_UNITS, activation="relu", name=f"fc{i}")(x)
+        if variant == "torchvision":
+            x = Dropout(_DROPOUT, name=f"drop{i}")(x)
+    return x
 
 
 class _VGG(Application):

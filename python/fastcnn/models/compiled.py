@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from fastcnn import metrics
@@ -14,6 +14,7 @@ from fastcnn.models.network import Network
 from fastcnn.models.penalties import Penalties
 from fastcnn.models.state import TrainingState
 from fastcnn.optimizers import Optimizer
+from fastcnn.parameters import Parameter
 from fastcnn.program import Recipe
 
 Logs = dict[str, float]
@@ -31,14 +32,24 @@ class Compiled:
         if len(set(names)) < len(names) or "loss" in names:
             raise ValueError(f"compile: metrics must have different names other than 'loss', got {names}")
         self.trained: frozenset[Layer] = frozenset()
+        self.parameters: list[Parameter] = []  # those being trained
         self.penalties = Penalties(())
         self.recipe: Recipe | None = None
         self.state: TrainingState | None = None
 
-    def note_trained(self, model: Network) -> None:
-        """Fix the trained layers as they are now; a layer without weights, such as Dropout, is always in training."""
-        self.trained = frozenset(layer for layer in model.flat_layers() if layer.trainable or not layer.weights)
-        self.penalties = Penalties(model.trainable_weights)
+    def note_trained(self, model: Network, names: Collection[str] | None = None) -> None:
+        """Fix the trained layers as they are now, or those of these names (ValueError for one that is not there).
+
+        A layer without weights, such as Dropout, is always in training.
+        """
+        layers = model.flat_layers()
+        weighted = [layer for layer in layers if layer.weights]
+        if unknown := set(names or ()) - {layer.name for layer in weighted}:
+            raise ValueError(f"compile: {model.name} has no layer {sorted(unknown)[0]!r} with weights")
+        chosen = [layer for layer in weighted if (layer.trainable if names is None else layer.name in names)]
+        self.trained = frozenset(chosen) | {layer for layer in layers if not layer.weights}
+        self.parameters = [w for layer in chosen for w in layer.weights if w.trainable]
+        self.penalties = Penalties(self.parameters)
         self.recipe = self.state = None
 
 

@@ -201,7 +201,7 @@ def _compile(filepath: FilePath, model: Model, header: safetensors.Header) -> di
     slots = {
         f"{_OPTIMIZER}{slot}/{parameter.path}": parameter.shape
         for slot in model.optimizer.slots
-        for parameter in model.trainable_weights
+        for parameter in model.trained_weights
     }
     return slots | {_ITERATIONS: ()}
 

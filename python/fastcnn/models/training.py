@@ -27,6 +27,7 @@ from fastcnn.models.network import Network, Tensor
 from fastcnn.models.state import TrainingState
 from fastcnn.models.workspace import Workspace
 from fastcnn.optimizers import Optimizer
+from fastcnn.parameters import Parameter
 from fastcnn.program import Recipe
 from fastcnn.random import get_seed
 
@@ -127,11 +128,20 @@ class Trainer(Network):
             "optimizer": optimizers.serialize(compiled.optimizer),
             "loss": losses.serialize(compiled.loss),
             "metrics": [m if isinstance(m, str) else metrics.serialize(m) for m in compiled.given_metrics],
+            "trained": sorted(layer.name for layer in compiled.trained if layer.weights) if self.built else None,
         }
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Compile with what `get_compile_config` returned."""
         self.compile(config["optimizer"], config["loss"], metrics=config["metrics"])
+        trained = config.get("trained")
+        if trained is not None:  # `trainable` may have been changed since
+            self._require_compiled("compile").note_trained(self, trained)
+
+    @property
+    def trained_weights(self) -> list[Parameter]:
+        """The parameters that training changes as `compile` fixed it; empty before."""
+        return [] if self._compiled is None else list(self._compiled.parameters)
 
     def optimizer_state(self) -> dict[str, NDArray[Any]]:
         """Return the optimizer's slots as views "<slot>/<layer>/<weight>" and its "iterations"; empty if uncompiled."""
