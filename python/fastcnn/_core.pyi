@@ -1,6 +1,6 @@
 """The engine: kernels, programs, instruction sets and threads. Private; every array is float32, C-contiguous, NHWC."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -254,6 +254,7 @@ class Program(_Operations):
         feed: Sequence[tuple[_F, _F]] = ...,
         fetch: Sequence[tuple[_F, _F]] = ...,
     ) -> None: ...
+    def call(self, function: Callable[[], object]) -> None: ...
     def profile(self, first: int = 0, last: int | None = None) -> list[float]: ...
 
 def conv2d_forward(

@@ -10,6 +10,7 @@ from fastcnn.layers.merge import Add, ChannelPadding, Concatenate
 from fastcnn.layers.norm import BatchNormalization
 from fastcnn.layers.pointwise import Activation, LeakyReLU, ReLU, Rescaling, Softmax
 from fastcnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
+from fastcnn.layers.python import PythonLayer
 from fastcnn.layers.shape import Flatten, Input, InputLayer, ZeroPadding2D
 
 # Keras' second names
@@ -19,6 +20,7 @@ GlobalAvgPool2D = GlobalAveragePooling2D
 GlobalMaxPool2D = GlobalMaxPooling2D
 MaxPool2D = MaxPooling2D
 
+# what a model file can name without the caller's help
 CLASSES: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
@@ -67,6 +69,7 @@ __all__ = [
     "LeakyReLU",
     "MaxPool2D",
     "MaxPooling2D",
+    "PythonLayer",
     "ReLU",
     "Rescaling",
     "Softmax",
