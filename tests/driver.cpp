@@ -46,10 +46,16 @@ void check_table() {
   check_batchnorm({300, 515});
   for (const int64_t size : {int64_t{1}, L - 1, L, L + 1, int64_t{16384}, int64_t{40003}}) {
     check_pointwise(size);
+    check_dropout(size);
+    check_penalty(size);
     check_optimizers(size);
     check_rmsprop(size);
     check_ema_and_norms(size);
   }
+  check_concatenate(1, 1, 1, 0);
+  check_concatenate(7, L - 1, 3 * L, L + 1);
+  check_concatenate(2, 20000, 20003, 3);
+  check_concatenate(3000, 24, 40, 16);
   for (const RowsShape& s : {RowsShape{1, 1}, RowsShape{3, L - 1}, RowsShape{5, L + 1}, RowsShape{70, 1000}}) {
     check_softmax(s);
     check_loss(s);

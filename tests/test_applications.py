@@ -1,21 +1,25 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fastcnn
 from fastcnn import applications
 from fastcnn.applications import imagenet_utils
-from fastcnn.layers import BatchNormalization, Conv2D, Input, Rescaling
+from fastcnn.layers import Add, BatchNormalization, Conv2D, Dense, Dropout, Input, Rescaling
 from fastcnn.models import Model
 
 # name: parameters in Keras' form, without top, not trainable, trainable in torchvision's form, layers with the input
 COUNTS = {
     "VGG16": (138_357_544, 14_714_688, 0, 138_357_544, 23),
     "VGG19": (143_667_240, 20_024_384, 0, 143_667_240, 26),
+    "VGG16_BN": (138_374_440, 14_731_584, 8_448, 138_365_992, 49),
+    "VGG19_BN": (143_689_256, 20_046_400, 11_008, 143_678_248, 58),
     "ResNet18": (11_703_912, 11_190_912, 9_600, 11_689_512, 74),
     "ResNet34": (21_823_208, 21_310_208, 17_024, 21_797_672, 130),
     "ResNet50": (25_636_712, 23_587_712, 53_120, 25_557_032, 177),
@@ -25,6 +29,8 @@ COUNTS = {
 
 
 def build(application: str, **arguments: Any) -> Model:
+    if application.endswith("_BN"):
+        application, arguments = application[:-3], {"batch_norm": True, **arguments}
     model: Model = getattr(applications, application)(weights=None, **arguments)
     return model
 
@@ -46,6 +52,9 @@ def test_counts(name: str) -> None:
     bare = build(name, include_top=False, input_shape=(96, 64, 3))
     assert bare.count_params() == without_top
     assert bare.output_shape == (None, 3, 2, 512 if total > 1e8 or int(name[6:]) < 50 else 2048)
+    assert (
+        build(name, include_top=False, pooling="avg", input_shape=(32, 32, 1)).output_shape[1:] == bare.output_shape[3:]
+    )
     other = build(name, variant="torchvision")
     assert trainable(other) == torchvision
     assert other.output_shape == (None, 1000)
@@ -90,6 +99,104 @@ def test_vgg16_layer_names() -> None:
     for block, count in enumerate((2, 2, 3, 3, 3), 1):
         expected += [f"block{block}_conv{i + 1}" for i in range(count)] + [f"block{block}_pool"]
     assert names == [*expected, "flatten", "fc1", "fc2", "predictions"]
+
+
+def test_torchvisions_vgg_has_dropout() -> None:
+    names = [layer.name for layer in build("VGG19", variant="torchvision").layers][-6:]
+    assert names == ["flatten", "fc1", "drop1", "fc2", "drop2", "predictions"]
+    drop = build("VGG16", variant="torchvision").get_layer("drop2")
+    assert isinstance(drop, Dropout)
+    assert drop.rate == 0.5
+
+
+@pytest.mark.parametrize(("variant", "numbers"), [("keras", (1.001e-5, 0.99)), ("torchvision", (1e-5, 0.9))])
+def test_vgg16_with_batch_norm(variant: str, numbers: tuple[float, float]) -> None:
+    """Convolution with bias, normalisation, ReLU, as in torchvision's vgg16_bn."""
+    model = build("VGG16_BN", variant=variant, include_top=False, input_shape=(32, 32, 3))
+    names = [layer.name for layer in model.layers][1:8]
+    first = [f"block1_{part}{i}" for i in (1, 2) for part in ("conv", "bn", "relu")]
+    assert names == [*first, "block1_pool"]
+    assert all(layer.use_bias and layer.activation == "linear" for layer in model.layers if isinstance(layer, Conv2D))
+    norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
+    assert len(norms) == 13
+    assert {(n.epsilon, n.momentum) for n in norms} == {numbers}
+
+
+# depth: trainable parameters of option A (He et al. 2015, table 6, gives 0.27, 0.46, 0.66, 0.85, 1.7 and 19.4 million)
+CIFAR = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962, 1202: 19_421_274}
+
+
+@pytest.mark.parametrize("depth", CIFAR)
+def test_cifar_resnets(depth: int) -> None:
+    model = applications.cifar_resnet(depth)
+    assert trainable(model) == CIFAR[depth]
+    assert model.output_shape == (None, 10)
+    shapes = [model.get_layer(f"conv{stage}_block1_out").output_shape for stage in (2, 3, 4)]
+    assert shapes == [(None, 32, 32, 16), (None, 16, 16, 32), (None, 8, 8, 64)]
+    weighted = [layer for layer in model.layers if isinstance(layer, Conv2D | Dense)]
+    assert len(weighted) == depth  # option A adds none
+    plain = applications.cifar_resnet(depth, residual=False)
+    assert trainable(plain) == CIFAR[depth]
+    assert not any(isinstance(layer, Add) for layer in plain.layers)
+    assert sum(isinstance(layer, Add) for layer in model.layers) == (depth - 2) // 2
+    projected = applications.cifar_resnet(depth, shortcut="B")
+    assert trainable(projected) == CIFAR[depth] + 16 * 32 + 32 * 64 + 2 * (32 + 64)
+
+
+def test_option_a_takes_every_second_pixel_and_adds_zeros() -> None:
+    model = applications.cifar_resnet(8, input_shape=(6, 7, 3))
+    shortcut = model.get_layer("conv3_block1_0_pad")
+    inner = Model(model.input, [shortcut.input, shortcut.output, model.get_layer("conv2_block1_out").output])
+    small, wide, before = inner.predict(np.random.default_rng(0).standard_normal((2, 6, 7, 3)))
+    assert np.array_equal(small, before[:, ::2, ::2])
+    assert np.array_equal(wide[..., :16], small)
+    assert wide.shape == (2, 3, 4, 32)
+    assert not wide[..., 16:].any()
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_1202_layers_train(residual: bool) -> None:
+    """Nothing is recursive in depth: the graph, its plan, its table and its configuration are made, a step runs."""
+    fastcnn.set_random_seed(0)
+    model = applications.cifar_resnet(1202, residual=residual, input_shape=(8, 8, 3))
+    lines: list[str] = []
+    model.summary(print_fn=lines.append)
+    assert len(lines) > len(model.layers) > (4000 if residual else 3600)
+    again = Model.from_config(model.get_config())
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 3))
+    assert model.predict(x).shape == (2, 10)  # moving statistics that nobody has moved yet scale nothing down
+    before = model.get_layer("conv2_block1_1_conv").get_weights()[0]
+    assert np.isfinite(model.train_on_batch(x, [0, 1]))
+    after = model.get_layer("conv2_block1_1_conv").get_weights()[0]
+    assert not np.array_equal(before, after)
+    if residual:  # without shortcuts, gradients grow by a fifth per normalised layer (Yang et al. 2019): beyond float32
+        assert np.isfinite(after).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 18}, r"cifar_resnet: depth must be 6n\+2 for an n of at least 1 \(8, 14, 20...\), got 18"),
+        ({"depth": 2}, "depth must be 6n.*got 2"),
+        ({"depth": 20, "shortcut": "C"}, "cifar_resnet: shortcut must be 'A' or 'B', got 'C'"),
+        ({"depth": 20, "classes": 0}, "cifar_resnet: classes must be an integer of at least 1, got 0"),
+        ({"depth": 20, "input_shape": (3, 32, 3)}, r"must be \(H, W, C\) of at least 4 x 4 pixels, got \(3, 32, 3\)"),
+    ],
+)
+def test_cifar_resnet_refuses(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        applications.cifar_resnet(**arguments)
+
+
+def test_cifar_resnet_on_an_input_tensor() -> None:
+    x = Rescaling(1 / 255, name="scale")(Input((16, 16, 3)))
+    model = applications.cifar_resnet(8, classes=3, input_tensor=x, classifier_activation=None, name="tiny")
+    assert (model.name, model.input_shape, model.output_shape) == ("tiny", (None, 16, 16, 3), (None, 3))
+    assert model.layers[1].name == "scale"
+    with pytest.raises(ValueError, match=r"input_shape is \[32, 32, 3\] but input_tensor has \[16, 16, 3\]"):
+        applications.cifar_resnet(8, input_shape=(32, 32, 3), input_tensor=x)
 
 
 def test_resnet50_layer_names() -> None:
@@ -226,6 +333,7 @@ def test_import_paths_of_keras() -> None:
     assert applications.resnet.ResNet101 is applications.ResNet101
     for module in (applications.vgg16, applications.vgg19, applications.resnet50, applications.resnet):
         assert module.preprocess_input is imagenet_utils.preprocess_input
+        assert module.decode_predictions is imagenet_utils.decode_predictions
 
 
 X = np.arange(2 * 3 * 4 * 3, dtype=np.float32).reshape(2, 3, 4, 3)
@@ -266,3 +374,44 @@ def test_preprocess_input_needs_three_channels() -> None:
         imagenet_utils.preprocess_input(X[..., :1])
     with pytest.raises(ValueError, match=r"x must be \[\.\.\., 3, H, W\], got \[2, 4, 3, 3\]"):
         imagenet_utils.preprocess_input(X.transpose(0, 2, 1, 3), data_format="channels_first")
+
+
+def test_the_class_list() -> None:
+    classes = imagenet_utils.imagenet_classes()
+    synsets = [synset for synset, _ in classes]
+    assert len(classes) == 1000 == len(set(synsets))
+    assert synsets == sorted(synsets)
+    assert all(re.fullmatch(r"n\d{8}", synset) for synset in synsets)
+    assert all(re.fullmatch(r"[A-Za-z][A-Za-z'._-]*", name) for _, name in classes)
+    assert classes[0] == ("n01440764", "tench")
+    assert classes[281] == ("n02123045", "tabby")
+    assert classes[985] == ("n11939491", "daisy")
+    assert classes[999] == ("n15075141", "toilet_tissue")
+
+
+def test_decode_predictions() -> None:
+    scores = np.zeros((2, 1000), np.float32)
+    scores[0, [281, 7, 999]] = [0.5, 0.125, 0.25]
+    scores[1, 3] = 1
+    first, second = imagenet_utils.decode_predictions(scores, top=3)
+    assert first == [
+        ("n02123045", "tabby", 0.5),
+        ("n15075141", "toilet_tissue", 0.25),
+        ("n01514668", "cock", 0.125),
+    ]
+    assert [name for _, name, _ in second] == ["tiger_shark", "tench", "goldfish"]  # equal scores in order
+    assert [len(row) for row in imagenet_utils.decode_predictions(scores)] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("shape", "top", "message"),
+    [
+        ((2, 999), 5, r"decode_predictions: preds must be \[N, 1000\], got \[2, 999\]"),
+        ((1000,), 5, r"preds must be \[N, 1000\], got \[1000\]"),
+        ((1, 1000), 0, "top must be an integer from 1 to 1000, got 0"),
+        ((1, 1000), 1001, "top must be an integer from 1 to 1000, got 1001"),
+    ],
+)
+def test_decode_predictions_refuses(shape: tuple[int, ...], top: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        imagenet_utils.decode_predictions(np.zeros(shape), top)

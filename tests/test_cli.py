@@ -160,7 +160,11 @@ def test_interrupt_during_training(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
     command = [sys.executable, "-m", "fastcnn", "train", str(pictures), "--image-size", "32", "--epochs", "1000"]
     with subprocess.Popen(
-        [*command, "--json", "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--json", "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
     ) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["epoch"] == 1
@@ -242,7 +246,7 @@ def test_train_from_a_list(
         )
         assert err == ""
         lines = [json.loads(line) for line in out.splitlines()]
-        results.append([{k: v for k, v in line.items() if k not in ("model", "seconds")} for line in lines])
+        results.append([{k: v for k, v in line.items() if k not in ("model", "seconds", "files")} for line in lines])
     assert results[0] == results[1]
     assert results[1][-1]["classes"].keys() == set(CLASSES)
 
@@ -357,7 +361,7 @@ def test_predict_needs_a_model_of_pictures(tmp_path: Path, capsys: pytest.Captur
     assert "the model takes samples [4], not pictures with 1, 3 or 4 channels" in err
 
 
-@pytest.mark.parametrize("name", [name for name in architectures.NAMES if name.startswith("resnet")])
+@pytest.mark.parametrize("name", [name for name in architectures.NAMES if name not in ("vgg16", "vgg19")])
 def test_training_form_scales_pictures_and_settles_soon(name: str) -> None:
     model = architectures.build_for_training(name, 64, 4)
     scaling = model.layers[1]

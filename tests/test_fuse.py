@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -16,8 +17,11 @@ from fastcnn.layers import (
     Add,
     AveragePooling2D,
     BatchNormalization,
+    ChannelPadding,
+    Concatenate,
     Conv2D,
     Dense,
+    Dropout,
     Flatten,
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
@@ -32,12 +36,15 @@ from fastcnn.layers import (
 )
 from fastcnn.layers.conv import FusedConv2D
 from fastcnn.layers.norm import FusedBatchNormalization
+from fastcnn.layers.pointwise import BoundedReLU
 from fastcnn.losses import CategoricalCrossentropy
 from fastcnn.models import Model
+from fastcnn.models.penalties import Penalties
 from fastcnn.models.state import TrainingState
 from fastcnn.models.workspace import Workspace
 from fastcnn.optimizers import SGD
 from fastcnn.program import Packer, Recipe
+from fastcnn.regularizers import L1L2, L2
 
 CLASSES = 3
 BATCH = 5
@@ -141,6 +148,28 @@ def leaky(x):
     return LeakyReLU()(Dense(5)(x))
 
 
+def concatenated(x):
+    x = Conv2D(4, 3, padding="same", activation="relu")(x)
+    y = Conv2D(3, 1)(x)
+    y = Concatenate()([x, y, x])  # a gradient is added to twice
+    z = Concatenate(axis=1)([Conv2D(11, 1)(y), Conv2D(11, 3, padding="same")(y)])
+    z = Add()([ReLU()(z), ChannelPadding((1, 6))(Concatenate(-3)([x, x]))])
+    z = Concatenate(2)([z, ChannelPadding(7)(ReLU()(Concatenate(axis=-3)([x, x])))])
+    return Concatenate()([GlobalAveragePooling2D()(z), Dense(3)(Flatten()(y)), GlobalMaxPooling2D()(x)])
+
+
+def regularized(x):
+    twice = Dropout(0.25, name="twice")
+    x = Conv2D(6, 3, kernel_regularizer=L2(0.02), bias_regularizer="l1")(x)
+    x = ReLU(6.0)(BatchNormalization(gamma_regularizer=L1L2(0.03, 0.01), beta_regularizer=L2(0.5))(x))
+    x = Add()([twice(x), twice(x), Dropout(0.5, seed=3)(x)])  # gradients are added to
+    x = ReLU(2.0, negative_slope=0.5, threshold=0.25)(Conv2D(4, 1, activation="leaky_relu")(x))
+    x = MaxPooling2D(3, strides=1)(ZeroPadding2D(1)(ReLU(threshold=0.125)(x)))
+    x = Dropout(0.3, name="flat")(Flatten()(ReLU(negative_slope=0.5)(x)))
+    dense = Dense(144, kernel_regularizer=L1L2(0.001, 0.01), activation="relu6")
+    return Dense(5, bias_regularizer=L2(1.0))(dense(Dropout(0.0)(dense(x))))
+
+
 def random_net(seed: int) -> Callable[[Node], Node]:
     """A graph whose nodes are all [8, 8, 4] and read any of the last few."""
 
@@ -157,10 +186,14 @@ def random_net(seed: int) -> Callable[[Node], Node]:
             lambda: BatchNormalization()(one()),
             lambda: BatchNormalization()(Conv2D(4, 1, use_bias=False)(one())),
             lambda: ReLU()(one()),
+            lambda: ReLU(1.5, negative_slope=rng.choice([0.0, 0.25]), threshold=0.25)(one()),
+            lambda: Dropout(0.25, seed=seed)(one()),
             lambda: Add()([one() for _ in range(rng.choice([2, 2, 3]))]),
             lambda: MaxPooling2D(3, strides=1)(ZeroPadding2D(1)(ReLU()(one()))),
             lambda: AveragePooling2D(3, strides=1, padding="same")(one()),
             lambda: Rescaling(rng.choice([-1.0, 0.5]), 0.1)(one()),
+            lambda: ChannelPadding((1, 2))(Conv2D(1, 1)(one())),
+            lambda: Conv2D(4, 1)(Concatenate()([one(), one()])),
         ]
         for _ in range(rng.randrange(6, 16)):
             made = rng.choice(makers)()
@@ -172,7 +205,19 @@ def random_net(seed: int) -> Callable[[Node], Node]:
     return net
 
 
-NETS = [plain, residual, without_norm, preactivation, shared_layers, odd_sums, nested, odd_sizes, leaky]
+NETS = [
+    plain,
+    residual,
+    without_norm,
+    preactivation,
+    shared_layers,
+    odd_sums,
+    nested,
+    odd_sizes,
+    leaky,
+    concatenated,
+    regularized,
+]
 
 
 def make(net: Callable[[Node], Node], seed: int = 0) -> Model:
@@ -205,10 +250,13 @@ class Reference:
     def __init__(self, model: Model, trained: frozenset) -> None:
         self.nodes = topological(lower(model.outputs, trained))
         self.values = {p: p.value.astype(np.float64) for p in model.weights}
+        self.penalized = [p for layer in trained for p in layer.trainable_weights if p.regularizer is not None]
+        self.calls: Counter[Dropout] = Counter()
         self.moving = dict(self.values)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         self.moving = dict(self.values)
+        self.calls.clear()
         made: dict[Node, np.ndarray] = {}
         for node in self.nodes:
             inputs = [made[source] for source in node.inputs]
@@ -217,7 +265,8 @@ class Reference:
         return made[self.nodes[-1]]
 
     def loss(self, x: np.ndarray, t: np.ndarray, weight: np.ndarray) -> float:
-        return float(reference.categorical_crossentropy(self(x), t) @ weight.astype(np.float64))
+        penalty = sum(p.regularizer(self.values[p]) for p in self.penalized)
+        return float(reference.categorical_crossentropy(self(x), t) @ weight.astype(np.float64)) + penalty
 
     def step(self, step: object, x: np.ndarray, *more: np.ndarray) -> np.ndarray:
         layer = getattr(step, "layer", step)
@@ -251,6 +300,12 @@ class Reference:
             return reference.zero_pad_forward(x, layer.padding)
         if isinstance(layer, Flatten):
             return x.reshape(len(x), -1)
+        if isinstance(step, BoundedReLU):
+            limit = np.inf if layer.max_value is None else layer.max_value
+            return reference.bounded_relu_forward(x, limit, layer.negative_slope, layer.threshold)
+        if isinstance(layer, Dropout):
+            self.calls[layer] += 1
+            return reference.dropout(x, (layer.random_key(self.calls[layer] - 1), 0), layer.rate)
         if isinstance(layer, ReLU):
             return reference.relu_forward(x)
         if isinstance(layer, LeakyReLU):
@@ -259,6 +314,10 @@ class Reference:
             return reference.softmax_forward(x)
         if isinstance(layer, Rescaling):
             return x * layer.scale + layer.offset
+        if isinstance(layer, Concatenate):
+            return reference.concatenate_forward([x, *more], layer.axis)
+        if isinstance(layer, ChannelPadding):
+            return np.pad(x, [(0, 0)] * (x.ndim - 1) + [layer.padding])
         assert isinstance(layer, Add)
         return sum(more, x)
 
@@ -292,7 +351,7 @@ def run_engine(model: Model, trained: frozenset, fused: bool, data, rate: float 
     program.cache["weight"][...] = weight
     program.compute()
     gradients = {p: state.gradient(p).copy() for p in parameters}
-    loss = float(program.cache["loss"].astype(np.float64) @ weight)
+    loss = float(program.cache["loss"].astype(np.float64) @ weight) + Penalties(parameters).total()
     program.update()
     return loss, gradients, recipe
 

@@ -9,14 +9,17 @@ import re
 import numpy as np
 import pytest
 
-from fastcnn import initializers, layers
+from fastcnn import initializers, layers, regularizers
 from fastcnn.layers import (
     Activation,
     Add,
     AveragePooling2D,
     BatchNormalization,
+    ChannelPadding,
+    Concatenate,
     Conv2D,
     Dense,
+    Dropout,
     Flatten,
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
@@ -63,6 +66,12 @@ TABLE = [
     (lambda: Flatten(), (8, 7, 3), (168,), 0),
     (lambda: Activation("relu"), (8, 7, 3), (8, 7, 3), 0),
     (lambda: ReLU(), (9,), (9,), 0),
+    (lambda: ReLU(6, negative_slope=0.1, threshold=1.0), (9,), (9,), 0),
+    (lambda: Activation("relu6"), (9,), (9,), 0),
+    (lambda: Dropout(0.5), (8, 7, 3), (8, 7, 3), 0),
+    (lambda: Dropout(0.0, seed=7), (9,), (9,), 0),
+    (lambda: Softmax(axis=3), (8, 7, 3), (8, 7, 3), 0),
+    (lambda: Dense(4, kernel_regularizer="l2", bias_regularizer=regularizers.L1L2(0.5, 0.25)), (9,), (4,), 40),
     (lambda: LeakyReLU(), (8, 7, 3), (8, 7, 3), 0),
     (lambda: LeakyReLU(0), (9,), (9,), 0),
     (lambda: Softmax(), (9,), (9,), 0),
@@ -75,6 +84,8 @@ TABLE = [
     (lambda: RandomRotation(0.2, fill_mode="constant", fill_value=9), (8, 7, 3), (8, 7, 3), 0),
     (lambda: RandomTranslation(0.2, (-0.1, 0.3)), (8, 7, 3), (8, 7, 3), 0),
     (lambda: RandomZoom((0.1, 0.2), interpolation="nearest"), (8, 7, 3), (8, 7, 3), 0),
+    (lambda: ChannelPadding(5), (8, 7, 3), (8, 7, 8), 0),
+    (lambda: ChannelPadding((1, 2)), (9,), (12,), 0),
 ]
 
 
@@ -126,19 +137,26 @@ def test_input_takes_kerass_arguments():
         (lambda: Conv2D(4, 3, padding="full"), "Conv2D: padding must be 'same' or 'valid', got 'full'"),
         (lambda: Conv2D(4, 3, data_format="channels_first"), "data_format must be None or 'channels_last'"),
         (lambda: Conv2D(4, 3, groups=2), "Conv2D: groups is not supported yet and must be 1, got 2"),
-        (lambda: Conv2D(4, 3, kernel_regularizer="l2"), "kernel_regularizer is not supported yet and must be None"),
+        (lambda: Conv2D(4, 3, activity_regularizer="l2"), "activity_regularizer is not supported yet and must be None"),
+        (lambda: Dense(4, kernel_constraint="x"), "Dense: kernel_constraint is not supported yet and must be None"),
+        (lambda: Dense(4, kernel_regularizer="l3"), "regularizer must be one of l1, l2, l1_l2, a Regularizer or None"),
         (
             lambda: Conv2D(4, 3, activation="tanh"),
-            "activation must be None or one of linear, relu, sigmoid, softmax, got 'tanh'",
+            "activation must be None or one of linear, relu, relu6, leaky_relu, sigmoid, softmax, got 'tanh'",
         ),
+        (lambda: Dropout(1.0), "Dropout: rate must be a number in [0, 1), got 1.0"),
+        (lambda: Dropout(-0.1), "Dropout: rate must be a number in [0, 1), got -0.1"),
+        (lambda: Dropout(0.5, noise_shape=(None, 1)), "Dropout: noise_shape is not supported yet and must be None"),
+        (lambda: Dropout(0.5, seed="x"), "Dropout: seed must be an integer or None, got 'x'"),
         (lambda: Conv2D(4, 3, algorithm="fft"), "algorithm must be None, 'direct' or 'winograd', got 'fft'"),
         (lambda: Dense(-1), "Dense: units must be a positive integer, got -1"),
         (lambda: Dense(True), "Dense: units must be a positive integer"),
         (lambda: MaxPooling2D((17, 17)), "pool_size must cover at most 256 pixels"),
         (lambda: BatchNormalization(momentum=1.5), "momentum must lie in [0, 1], got 1.5"),
         (lambda: BatchNormalization(epsilon=0), "epsilon must be positive, got 0"),
-        (lambda: ReLU(max_value=6), "max_value is not supported yet and must be None, got 6"),
-        (lambda: ReLU(negative_slope=0.1), "negative_slope is not supported yet"),
+        (lambda: ReLU(max_value=-6), "ReLU: max_value must be a finite number of at least 0, got -6"),
+        (lambda: ReLU(negative_slope=-0.1), "ReLU: negative_slope must be a finite number of at least 0, got -0.1"),
+        (lambda: ReLU(threshold=None), "ReLU: threshold must be a finite number of at least 0, got None"),
         (lambda: LeakyReLU(-0.1), "LeakyReLU: negative_slope must be a finite number of at least 0, got -0.1"),
         (lambda: LeakyReLU(float("nan")), "negative_slope must be a finite number of at least 0, got nan"),
         (lambda: LeakyReLU(None), "negative_slope must be a finite number of at least 0, got None"),
@@ -146,9 +164,10 @@ def test_input_takes_kerass_arguments():
             lambda: GlobalMaxPooling2D("channels_first"),
             "GlobalMaxPooling2D: data_format must be None or 'channels_last', got 'channels_first'",
         ),
-        (lambda: Softmax(axis=1), "Softmax: axis is not supported yet and must be -1, got 1"),
         (lambda: ZeroPadding2D(-1), "ZeroPadding2D: padding must be one or two integers of at least 0"),
         (lambda: ZeroPadding2D((1, 2, 3)), "padding must be one or two integers or two pairs"),
+        (lambda: ChannelPadding(-1), "ChannelPadding: padding must be one or two integers of at least 0"),
+        (lambda: Concatenate(axis="x"), "Concatenate: axis must be an integer, got 'x'"),
         (lambda: Rescaling("x"), "Rescaling: scale must be a number, got 'x'"),
         (lambda: Normalization(mean=1), "Normalization: mean and variance go together, got mean=1, variance=None"),
         (lambda: Normalization(mean=1, variance=-1), "Normalization: variance must not be negative, got -1"),
@@ -191,11 +210,18 @@ def test_bad_arguments_are_named(make, message):
         ),
         (Add(name="a"), [(4, 4, 3)], "a: takes two or more inputs, got 1"),
         (Add(name="a"), [(4, 4, 3), (4, 4, 2)], "a: inputs must have one shape, got [4, 4, 3], [4, 4, 2]"),
+        (Concatenate(name="c"), [(4, 4, 3)], "c: takes two or more inputs, got 1"),
+        (Concatenate(name="c"), [(4, 4, 3), (4, 5, 3)], "c: inputs may differ along axis -1 only, got [4, 4, 3], [4"),
+        (Concatenate(axis=1, name="c"), [(4, 4, 3), (4, 3)], "c: inputs may differ along axis 1 only"),
+        (Concatenate(axis=0, name="c"), [(4,), (4,)], "c: axis must lie in 1..1 or -1..-1, got 0"),
+        (Concatenate(axis=4, name="c"), [(4, 4, 3), (4, 4, 3)], "c: axis must lie in 1..3 or -3..-1, got 4"),
+        (Concatenate(axis=-4, name="c"), [(4, 4, 3), (4, 4, 3)], "c: axis must lie in 1..3 or -3..-1, got -4"),
         (GlobalMaxPooling2D(name="g"), [(9,)], "g: takes samples of shape [H, W, C], got [9]"),
         (LeakyReLU(name="l"), [(4,), (4,)], "l: takes one input, got 2"),
         (ReLU(name="r"), [(4,), (4,)], "r: takes one input, got 2"),
         (Normalization(mean=[1, 2], variance=[1, 2], name="n"), [(4, 3)], "n: mean must be one number or 3, got [2]"),
         (RandomFlip(name="f"), [(4,)], "f: takes samples of shape [H, W, C], got [4]"),
+        (Softmax(axis=1, name="s"), [(4, 4, 3)], "s: axis must be the last, -1 or 3, got 1"),
         (BatchNormalization(axis=1, name="b"), [(4, 4, 3)], "b: axis must be the last, -1 or 3, got 1"),
     ],
 )
@@ -325,6 +351,8 @@ KERAS = {
     LeakyReLU: {"negative_slope": 0.3},
     Softmax: {"axis": -1},
     Rescaling: {"scale": REQUIRED, "offset": 0.0},
+    Concatenate: {"axis": -1},
+    Dropout: {"rate": REQUIRED, "noise_shape": None, "seed": None},
     BatchNormalization: {
         "axis": -1,
         "momentum": 0.99,
@@ -352,9 +380,9 @@ KERAS = {
 
 def test_every_layer_is_in_both_tables():
     shown = {type(make()) for make, *_ in TABLE}
-    one_input = set(layers.CLASSES.values()) - {InputLayer, Add}
+    one_input = set(layers.CLASSES.values()) - {InputLayer, Add, Concatenate}
     assert one_input - shown == set()
-    assert one_input - set(KERAS) == set()
+    assert one_input - set(KERAS) == {ChannelPadding}  # fastcnn's own
 
 
 @pytest.mark.parametrize("cls", KERAS)
@@ -368,3 +396,13 @@ def test_arguments_are_those_of_keras_in_the_same_order(cls: type[Layer]):
     assert list(own)[: len(keras)] == list(keras)
     assert {name: own[name] for name in keras} == keras
     assert set(own) - set(keras) <= {"algorithm"}  # fastcnn's own
+
+
+@pytest.mark.parametrize(("axis", "expected"), [(-1, (4, 5, 6)), (3, (4, 5, 6))])
+def test_concatenate_keeps_its_axis(axis: int, expected: tuple[int, ...]):
+    layer = Concatenate(axis=axis)
+    assert layer([Input((4, 5, 2)), Input((4, 5, 3)), Input((4, 5, 1))]).sample_shape == expected
+    again = Concatenate.from_config(layer.get_config())
+    assert again([Input((4, 5, 2)), Input((4, 5, 4))]).sample_shape == expected
+    rows = Concatenate(axis=1)([Input((4, 5, 2)), Input((2, 5, 2))])
+    assert rows.sample_shape == (6, 5, 2)

@@ -1,4 +1,4 @@
-"""ResNet50 and VGG16 against PyTorch's numbers on the same weights: logits, batch statistics, gradients, 20 Adam steps.
+"""All architectures against PyTorch's numbers on the same weights: logits, gradients, for two of them 20 Adam steps.
 
 The vectors hold one float64 run and three float32 runs of PyTorch (bench/peers/torch_vectors.py made them). How far its
 float32 runs lie from float64 is the yardstick: rounding moves a ReLU's input across zero now and then, which changes
@@ -8,6 +8,8 @@ gradients by a percent, and Adam turns the signs of the smallest gradients into 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 
 import fastcnn
 from fastcnn import applications, losses, optimizers
+from fastcnn.models import Model
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "bench" / "peers"
@@ -29,28 +32,38 @@ from vectors import Vectors, load_vectors  # noqa: E402
 
 # How much farther from float64 than PyTorch's worst run: Winograd's errors are about five times the direct ones.
 LOGITS, GRADIENTS = 8.0, 3.0
-BUILDERS = {
-    "resnet50": lambda **options: applications.ResNet50(variant="torchvision", **options),
-    "vgg16": applications.VGG16,
+RESNETS = ("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152")
+BUILDERS: dict[str, Callable[..., Model]] = {
+    **{name.lower(): partial(getattr(applications, name), weights=None, variant="torchvision") for name in RESNETS},
+    # torchvision's own variant takes 224 x 224 only; the variants' epsilons differ by less than float32 can show
+    "vgg16": partial(applications.VGG16, weights=None),
+    "vgg19": partial(applications.VGG19, weights=None),
+    "vgg16_bn": partial(applications.VGG16, weights=None, batch_norm=True),
+    "vgg19_bn": partial(applications.VGG19, weights=None, batch_norm=True),
+    "cifar_resnet20": partial(applications.cifar_resnet, 20),
+    "cifar_resnet20b": partial(applications.cifar_resnet, 20, shortcut="B"),
+    "cifar_plain20": partial(applications.cifar_resnet, 20, residual=False),
 }
+FILES = sorted(path.stem for path in (ROOT / "tests" / "vectors").glob("torch_*.npz"))
 
 
-@pytest.fixture(scope="module", params=["torch_resnet50_64", "torch_vgg16_64"])
-def vectors(request: pytest.FixtureRequest) -> Vectors:
-    return load_vectors(ROOT / "tests" / "vectors" / f"{request.param}.npz")
+WITH_CURVE = ("torch_resnet50_64", "torch_vgg16_64")  # these run with and without Winograd
 
 
-@pytest.fixture(params=[True, False], ids=["winograd", "direct"])
-def winograd(request: pytest.FixtureRequest) -> Any:
-    fastcnn.set_winograd(request.param)
-    yield request.param
+@pytest.fixture(
+    params=[*((name, True) for name in FILES), *((name, False) for name in WITH_CURVE)],
+    ids=lambda case: f"{case[0]}-{'winograd' if case[1] else 'direct'}",
+)
+def vectors(request: pytest.FixtureRequest) -> Iterator[Vectors]:
+    name, winograd = request.param
+    fastcnn.set_winograd(winograd)
+    yield load_vectors(ROOT / "tests" / "vectors" / f"{name}.npz")
     fastcnn.set_winograd(True)
 
 
 def build(vectors: Vectors) -> Any:
     config = vectors.config
     model = BUILDERS[config["model"]](
-        weights=None,
         input_shape=(config["size"], config["size"], 3),
         classes=config["classes"],
         classifier_activation=None,
@@ -60,7 +73,7 @@ def build(vectors: Vectors) -> Any:
         module, _, statistic = name.rpartition(".")
         shapes[f"{module}.running_{statistic}"] = sample.shape
     state = {name: seeded_weights(name, shape, config["seed"]) for name, shape in shapes.items()}
-    for layer, arrays in keras_weights(state).items():
+    for layer, arrays in keras_weights(state, config["model"]).items():
         model.get_layer(layer).set_weights(arrays)
     model.compile(
         optimizer=optimizers.Adam(config["learning_rate"], config["beta_1"], config["beta_2"], config["epsilon"]),
@@ -82,7 +95,11 @@ def check_loss(vectors: Vectors, loss: float) -> None:
     assert abs(loss - exact) <= max(LOGITS * np.abs(rounded - exact).max(), 1e-6 * exact)
 
 
-def test_logits(vectors: Vectors, winograd: bool) -> None:
+def test_every_architecture_has_vectors() -> None:
+    assert {load_vectors(ROOT / "tests" / "vectors" / f"{name}.npz").config["model"] for name in FILES} == set(BUILDERS)
+
+
+def test_logits(vectors: Vectors) -> None:
     x, _ = data(vectors)
     exact, rounded = vectors.arrays["eval_logits64"], vectors.arrays["eval_logits32"]
     error = np.abs(build(vectors).predict_on_batch(x) - exact).max()
@@ -90,14 +107,14 @@ def test_logits(vectors: Vectors, winograd: bool) -> None:
     assert error <= 2e-5 * np.abs(exact).max()
 
 
-def test_loss_and_gradients(vectors: Vectors, winograd: bool) -> None:
+def test_loss_and_gradients(vectors: Vectors) -> None:
     model = build(vectors)
     before = {layer.name: layer.get_weights() for layer in model.layers}
     loss = model.train_on_batch(*data(vectors))
     check_loss(vectors, loss)
     state = model._training()[1]
     for name, sample in vectors.grads.items():
-        layer, position = keras_location(name)
+        layer, position = keras_location(name, vectors.config["model"])
         parameter = model.get_layer(layer).weights[position]
         assert before[layer][position].shape == parameter.shape
         places = keras_layout(name, np.arange(np.prod(sample.shape)).reshape(sample.shape)).ravel()
@@ -110,7 +127,11 @@ def test_loss_and_gradients(vectors: Vectors, winograd: bool) -> None:
         assert error <= allowed, f"{name}: {error / (share * sample.norm64 + 1e-30):.2e} of its norm"
 
 
-def test_twenty_steps(vectors: Vectors, winograd: bool) -> None:
+@pytest.mark.parametrize(
+    "vectors", [(name, winograd) for name in WITH_CURVE for winograd in (True, False)], indirect=True
+)
+def test_twenty_steps(vectors: Vectors) -> None:
+    assert vectors.config["steps"] == 20
     model = build(vectors)
     x, y = data(vectors)
     curve = [model.train_on_batch(x, y) for _ in range(vectors.config["steps"] + 1)]

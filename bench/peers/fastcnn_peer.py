@@ -18,7 +18,7 @@ def build(name: str, size: int, classes: int) -> Any:
     """Returns fastcnn's model of that name, in torchvision's graph, giving logits; raises KeyError for another name."""
     applications = fastcnn.applications
     builders = {"resnet50": applications.ResNet50, "resnet18": applications.ResNet18, "vgg16": applications.VGG16}
-    graph = {} if name == "vgg16" else {"variant": "torchvision"}  # VGG16 has one graph
+    graph = {} if name == "vgg16" else {"variant": "torchvision"}  # whose VGG16 has dropout besides
     return builders[name](
         weights=None, input_shape=(size, size, 3), classes=classes, classifier_activation=None, **graph
     )

@@ -1,4 +1,4 @@
-"""VGG16, ResNet18 and ResNet50 in plain torch.nn: torchvision's graphs and state_dict names, weights from `seeded`.
+"""VGGs, ResNets and CIFAR ResNets in plain torch.nn: torchvision's graphs and state_dict names, weights from `seeded`.
 
 A seed of None leaves PyTorch's own initial values, for a caller that loads others.
 ResNets are the v1.5 graph: the stride of a bottleneck sits in its 3x3 convolution; no convolution has a bias; BatchNorm
@@ -13,9 +13,18 @@ import torch
 from seeded import seeded_weights
 from torch import Tensor, nn
 
-NAMES = ("resnet50", "resnet18", "vgg16")
-
+_RESNETS = {  # residual blocks of each stage, and whether they are bottlenecks
+    "resnet50": ((3, 4, 6, 3), True),
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet34": ((3, 4, 6, 3), False),
+    "resnet101": ((3, 4, 23, 3), True),
+    "resnet152": ((3, 8, 36, 3), True),
+}
 _VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convolutions of each block
+_VGG19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+_VGGS = {"vgg16": (_VGG16, False), "vgg19": (_VGG19, False), "vgg16_bn": (_VGG16, True), "vgg19_bn": (_VGG19, True)}
+_CIFAR = {"cifar_resnet20": "A", "cifar_resnet20b": "B", "cifar_plain20": None}  # shortcuts; all of 20 layers
+NAMES = (*_RESNETS, *_VGGS, *_CIFAR)
 
 
 def _conv(in_channels: int, channels: int, window: int, stride: int = 1) -> nn.Conv2d:
@@ -49,7 +58,7 @@ class _Block(nn.Module):
 class ResNet(nn.Module):
     """Maps images [N,3,H,W] to logits [N,num_classes] through four stages of `blocks` residual blocks."""
 
-    def __init__(self, blocks: tuple[int, int, int, int], bottleneck: bool, num_classes: int) -> None:
+    def __init__(self, blocks: tuple[int, ...], bottleneck: bool, num_classes: int) -> None:
         super().__init__()
         self.conv1 = _conv(3, 64, 7, 2)
         self.bn1 = nn.BatchNorm2d(64)
@@ -80,19 +89,24 @@ class ResNet(nn.Module):
 
 
 class VGG(nn.Module):
-    """Maps images [N,3,size,size] to logits [N,num_classes].
+    """Maps images [N,3,size,size] to logits [N,num_classes], with BatchNorm before each convolution's ReLU if wanted.
 
     The classifier reads the last feature map as it is: torchvision's AdaptiveAvgPool2d(7) before it does nothing at
     size 224.
     """
 
-    def __init__(self, blocks: tuple[tuple[int, int], ...], num_classes: int, size: int, dropout: float) -> None:
+    def __init__(
+        self, blocks: tuple[tuple[int, int], ...], batch_norm: bool, num_classes: int, size: int, dropout: float
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential()
         in_channels = 3
         for channels, count in blocks:
             for _ in range(count):
-                self.features.append(nn.Conv2d(in_channels, channels, 3, padding=1)).append(nn.ReLU(inplace=True))
+                self.features.append(nn.Conv2d(in_channels, channels, 3, padding=1))
+                if batch_norm:
+                    self.features.append(nn.BatchNorm2d(channels))
+                self.features.append(nn.ReLU(inplace=True))
                 in_channels = channels
             self.features.append(nn.MaxPool2d(2))
         features = in_channels * (size >> len(blocks)) ** 2
@@ -110,41 +124,68 @@ class VGG(nn.Module):
         return cast(Tensor, self.classifier(torch.flatten(self.features(x), 1)))
 
 
-def _seed(model: nn.Module, seed: int | None) -> None:
-    if seed is None:
-        return
-    for name, tensor in model.state_dict().items():
-        if not name.endswith("num_batches_tracked"):
-            tensor.copy_(torch.from_numpy(seeded_weights(name, tuple(tensor.shape), seed)))
+class _CifarBlock(nn.Module):
+    """Two 3x3 convolutions plus, unless `shortcut` is None, the input: as it is, thinned out (A) or projected (B)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: str | None) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = _conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels)
+        self.conv2, self.bn2 = _conv(channels, channels, 3), nn.BatchNorm2d(channels)
+        self.stride, self.added, self.shortcut = stride, channels - in_channels, shortcut
+        if shortcut == "B" and stride != 1:
+            self.downsample = nn.Sequential(_conv(in_channels, channels, 1, stride), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(nn.functional.relu(self.bn1(self.conv1(x)))))
+        if self.shortcut is None:
+            return nn.functional.relu(y)
+        if self.stride == 1:
+            return nn.functional.relu(y + x)
+        if self.shortcut == "B":
+            return nn.functional.relu(y + self.downsample(x))
+        thin = x[:, :, :: self.stride, :: self.stride]
+        return nn.functional.relu(y + nn.functional.pad(thin, (0, 0, 0, 0, 0, self.added)))
 
 
-def resnet18(num_classes: int = 1000, *, seed: int | None = 0) -> ResNet:
-    """Returns torchvision's ResNet18 graph with seeded weights, in training mode."""
-    model = ResNet((2, 2, 2, 2), False, num_classes)
-    _seed(model, seed)
+class CifarResNet(nn.Module):
+    """Maps images [N,3,H,W] to logits [N,num_classes]: 6n+2 layers (He et al. 2015, section 4.2)."""
+
+    def __init__(self, depth: int, shortcut: str | None, num_classes: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = _conv(3, 16, 3), nn.BatchNorm2d(16)
+        channels = 16
+        for stage, width in enumerate((16, 32, 64)):
+            layer = nn.Sequential()
+            for i in range((depth - 2) // 6):
+                layer.append(_CifarBlock(channels, width, 2 if stage > 0 and i == 0 else 1, shortcut))
+                channels = width
+            self.add_module(f"layer{stage + 1}", layer)
+        self.fc = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nn.functional.relu(self.bn1(self.conv1(x)))
+        for stage in range(1, 4):
+            y = getattr(self, f"layer{stage}")(y)
+        return cast(Tensor, self.fc(y.mean(dim=(2, 3))))
+
+
+def build(name: str, size: int, num_classes: int = 1000, *, dropout: float = 0.0, seed: int | None = 0) -> nn.Module:
+    """Returns the model of that name for images of `size` pixels, in training mode.
+
+    Raises ValueError for a name not in NAMES.
+    """
+    model: nn.Module
+    if name in _RESNETS:
+        blocks, bottleneck = _RESNETS[name]
+        model = ResNet(blocks, bottleneck, num_classes)
+    elif name in _VGGS:
+        widths, batch_norm = _VGGS[name]
+        model = VGG(widths, batch_norm, num_classes, size, dropout)
+    elif name in _CIFAR:
+        model = CifarResNet(20, _CIFAR[name], num_classes)
+    else:
+        raise ValueError(f"build: name must be one of {NAMES}, got {name!r}")
+    for entry, tensor in model.state_dict().items():
+        if seed is not None and not entry.endswith("num_batches_tracked"):
+            tensor.copy_(torch.from_numpy(seeded_weights(entry, tuple(tensor.shape), seed)))
     return model
-
-
-def resnet50(num_classes: int = 1000, *, seed: int | None = 0) -> ResNet:
-    """Returns torchvision's ResNet50 (v1.5) graph with seeded weights, in training mode."""
-    model = ResNet((3, 4, 6, 3), True, num_classes)
-    _seed(model, seed)
-    return model
-
-
-def vgg16(num_classes: int = 1000, *, size: int = 224, dropout: float = 0.5, seed: int | None = 0) -> VGG:
-    """Returns torchvision's VGG16 graph for images of `size` pixels with seeded weights, in training mode."""
-    model = VGG(_VGG16, num_classes, size, dropout)
-    _seed(model, seed)
-    return model
-
-
-def build(name: str, size: int, num_classes: int = 1000, *, dropout: float = 0.0, seed: int | None = 0) -> ResNet | VGG:
-    """Returns the model of that name for images of `size` pixels; raises ValueError for a name not in NAMES."""
-    if name == "resnet50":
-        return resnet50(num_classes, seed=seed)
-    if name == "resnet18":
-        return resnet18(num_classes, seed=seed)
-    if name == "vgg16":
-        return vgg16(num_classes, size=size, dropout=dropout, seed=seed)
-    raise ValueError(f"build: name must be one of {NAMES}, got {name!r}")

@@ -9,11 +9,24 @@ from collections.abc import Mapping
 import numpy as np
 from seeded import Array
 
-_VGG_FEATURES = {  # index in torchvision's `features` -> Keras layer
-    index: f"block{block}_conv{conv}"
-    for block, indices in enumerate(((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)), 1)
-    for conv, index in enumerate(indices, 1)
-}
+_VGG_CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # of each block
+
+
+def _vgg_features(model: str) -> dict[int, tuple[str, bool]]:
+    """Returns the Keras layer, and whether it is a BatchNormalization, of each index in torchvision's `features`."""
+    batch_norm = model.endswith("_bn")
+    found, index = {}, 0
+    for block, count in enumerate(_VGG_CONVOLUTIONS[model.removesuffix("_bn")], 1):
+        for conv in range(1, count + 1):
+            found[index] = f"block{block}_conv{conv}", False
+            if batch_norm:
+                found[index + 1] = f"block{block}_bn{conv}", True
+            index += 3 if batch_norm else 2  # the ReLU
+        index += 1  # the pooling
+    return found
+
+
+_VGG_FEATURES = {model + end: _vgg_features(model + end) for model in _VGG_CONVOLUTIONS for end in ("", "_bn")}
 _VGG_CLASSIFIER = {0: "fc1", 3: "fc2", 6: "predictions"}
 _VGG_CHANNELS = 512  # of the map that the first dense layer reads
 
@@ -29,10 +42,10 @@ _POSITIONS = {
 }
 
 
-def _layer(module: str) -> tuple[str, bool]:
+def _layer(module: str, model: str) -> tuple[str, bool]:
     """Returns Keras' layer name of a torch module, and whether it is a BatchNormalization."""
     if match := re.fullmatch(r"features\.(\d+)", module):
-        return _VGG_FEATURES[int(match[1])], False
+        return _VGG_FEATURES[model][int(match[1])]
     if match := re.fullmatch(r"classifier\.(\d+)", module):
         return _VGG_CLASSIFIER[int(match[1])], False
     if match := re.fullmatch(r"layer(\d)\.(\d+)\.(conv|bn)(\d)", module):
@@ -46,13 +59,13 @@ def _layer(module: str) -> tuple[str, bool]:
     raise ValueError(f"torch_names: no Keras layer corresponds to module {module!r}")
 
 
-def keras_location(name: str) -> tuple[str, int]:
-    """Returns (layer, position in its get_weights()) of a state_dict entry.
+def keras_location(name: str, model: str = "vgg16") -> tuple[str, int]:
+    """Returns (layer, position in its get_weights()) of a state_dict entry; `model` matters for VGGs.
 
     Raises ValueError or KeyError for a name without one.
     """
     module, _, variable = name.rpartition(".")
-    layer, batchnorm = _layer(module)
+    layer, batchnorm = _layer(module, model)
     return layer, _POSITIONS[batchnorm][variable]
 
 
@@ -73,11 +86,11 @@ def keras_layout(name: str, values: Array) -> Array:
     return values.T
 
 
-def keras_weights(state: Mapping[str, Array]) -> dict[str, list[Array]]:
+def keras_weights(state: Mapping[str, Array], model: str = "vgg16") -> dict[str, list[Array]]:
     """Returns what each layer's set_weights() takes, by layer name; torch's batch counters are dropped."""
     layers: dict[str, dict[int, Array]] = {}
     for name, values in state.items():
         if not name.endswith("num_batches_tracked"):
-            layer, position = keras_location(name)
+            layer, position = keras_location(name, model)
             layers.setdefault(layer, {})[position] = np.ascontiguousarray(keras_layout(name, values))
     return {layer: [arrays[position] for position in sorted(arrays)] for layer, arrays in layers.items()}

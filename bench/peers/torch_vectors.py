@@ -24,7 +24,7 @@ from protocol import LEARNING_RATE
 from seeded import seeded_images, seeded_labels
 from torch import Tensor, nn
 from torch_models import NAMES, build
-from vectors import Float64, pack
+from vectors import SAMPLES, Float64, pack
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # Keras' defaults
 
@@ -133,17 +133,18 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=6)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20, help="Adam steps of the training curve")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="entries kept of each tensor")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    learning_rate = LEARNING_RATE[options.model]
+    learning_rate = LEARNING_RATE.get(options.model, 1e-3)
     exact = run(options, learning_rate, torch.float64)
     rounded = [
         run(options, learning_rate, torch.float32),
         run(options, learning_rate, torch.float32, layout=torch.channels_last),
         run(options, learning_rate, torch.float32, onednn=False),
     ]
-    config = {key: vars(options)[key] for key in ("model", "size", "batch", "classes", "seed", "steps")}
+    config = {key: vars(options)[key] for key in ("model", "size", "batch", "classes", "seed", "steps", "samples")}
     config |= {
         "learning_rate": learning_rate,
         "beta_1": BETA_1,
@@ -155,9 +156,9 @@ def main() -> None:
     for name, values in exact.arrays.items():
         arrays[f"{name}64"] = values
         arrays[f"{name}32"] = np.stack([each.arrays[name] for each in rounded]).astype(np.float32)
-    arrays |= pack("grads", exact.grads, [each.grads for each in rounded])
+    arrays |= pack("grads", exact.grads, [each.grads for each in rounded], options.samples)
     if exact.batch_stats:
-        arrays |= pack("batch_stats", exact.batch_stats, [each.batch_stats for each in rounded])
+        arrays |= pack("batch_stats", exact.batch_stats, [each.batch_stats for each in rounded], options.samples)
     np.savez_compressed(options.out, **arrays)
     print(f"{options.out}: {options.out.stat().st_size} bytes")
     last = ", ".join(f"{each.arrays['curve'][-1]:.6f}" for each in rounded)

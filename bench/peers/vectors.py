@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
-SAMPLES = 64
+SAMPLES = 64  # of each tensor, unless a file says otherwise
 
 
-def sample_indices(size: int) -> NDArray[np.int64]:
-    """Returns at most 64 distinct flat indices of a tensor of that size, ascending.
+def sample_indices(size: int, samples: int = SAMPLES) -> NDArray[np.int64]:
+    """Returns at most `samples` distinct flat indices of a tensor of that size, ascending.
 
     They are multiples, modulo size, of a number prime to it near size times the golden ratio: even, and on no regular
     grid of its axes.
@@ -30,7 +30,7 @@ def sample_indices(size: int) -> NDArray[np.int64]:
     stride = max(1, int(size * (math.sqrt(5) - 1) / 2))
     while math.gcd(stride, size) != 1:
         stride += 1
-    return np.sort(np.arange(min(size, SAMPLES), dtype=np.int64) * stride % size)
+    return np.sort(np.arange(min(size, samples), dtype=np.int64) * stride % size)
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Sample:
 
 
 def pack(
-    prefix: str, exact: Mapping[str, Float64], rounded: Sequence[Mapping[str, Float64]]
+    prefix: str, exact: Mapping[str, Float64], rounded: Sequence[Mapping[str, Float64]], samples: int = SAMPLES
 ) -> dict[str, NDArray[Any]]:
     """Returns the arrays that store a sample of each tensor, float64 and float32 runs, under keys with that prefix."""
-    indices = {name: sample_indices(values.size) for name, values in exact.items()}
+    indices = {name: sample_indices(values.size, samples) for name, values in exact.items()}
     sampled = [
         np.concatenate([run[name].ravel()[index] for name, index in indices.items()]) for run in (exact, *rounded)
     ]
@@ -64,19 +64,19 @@ def pack(
         f"{prefix}_value32": np.stack(sampled[1:]).astype(np.float32),
         f"{prefix}_norm64": np.array([np.linalg.norm(values) for values in exact.values()]),
         f"{prefix}_error_norm32": np.array(
-            [[np.linalg.norm(run[name] - exact[name]) for run in rounded] for name in exact]
+            [[np.linalg.norm(run[name] - exact[name]) for run in rounded] for name in exact], np.float32
         ),
     }
 
 
-def _unpack(prefix: str, file: Mapping[str, NDArray[Any]]) -> dict[str, Sample]:
-    samples = {}
+def _unpack(prefix: str, file: Mapping[str, NDArray[Any]], samples: int) -> dict[str, Sample]:
+    unpacked = {}
     end = 0
     for i, (name, shape) in enumerate(zip(file[f"{prefix}_names"], file[f"{prefix}_shapes"], strict=True)):
         lengths = tuple(json.loads(str(shape)))
-        index = sample_indices(math.prod(lengths))
+        index = sample_indices(math.prod(lengths), samples)
         begin, end = end, end + index.size
-        samples[str(name)] = Sample(
+        unpacked[str(name)] = Sample(
             lengths,
             index,
             file[f"{prefix}_value64"][begin:end],
@@ -84,14 +84,14 @@ def _unpack(prefix: str, file: Mapping[str, NDArray[Any]]) -> dict[str, Sample]:
             float(file[f"{prefix}_norm64"][i]),
             file[f"{prefix}_error_norm32"][i],
         )
-    return samples
+    return unpacked
 
 
 @dataclass(frozen=True)
 class Vectors:
     """One model's numbers.
 
-    `config`: model, size, batch, classes, seed, steps, learning_rate, beta_1, beta_2, epsilon, torch.
+    `config`: model, size, batch, classes, seed, steps, samples, learning_rate, beta_1, beta_2, epsilon, torch.
     `arrays`: each name with 64 appended, or with 32 and the float32 runs as a first axis; logits [N,classes] and loss
     of the training forward pass (dropout off, BatchNorm by batch statistics), eval_logits of inference, curve
     [steps + 1] of the loss before each step and after the last, final_logits [N,classes] after it.
@@ -114,5 +114,7 @@ def load_vectors(path: Path) -> Vectors:
         for name, values in file.items()
         if name != "config" and not name.startswith(("grads_", "batch_stats_"))
     }
-    batch_stats = _unpack("batch_stats", file) if "batch_stats_names" in file else {}
-    return Vectors(json.loads(str(file["config"])), arrays, _unpack("grads", file), batch_stats)
+    config = json.loads(str(file["config"]))
+    samples = config.get("samples", SAMPLES)
+    batch_stats = _unpack("batch_stats", file, samples) if "batch_stats_names" in file else {}
+    return Vectors(config, arrays, _unpack("grads", file, samples), batch_stats)

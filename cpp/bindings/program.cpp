@@ -119,6 +119,16 @@ void bind_program(py::module_& m, ProgramClass& program) {
           "GIL; "
           "Ctrl-C between steps raises KeyboardInterrupt, unless interruptible is False.")
       .def(
+          "call",
+          [](PyProgram& self, py::function function) {
+            self.append("call", [function = std::move(function)](const Scratch&) {
+              const py::gil_scoped_acquire gil;
+              function();
+            });
+          },
+          py::arg("function"),
+          "Appends a call of a Python function without arguments, made with the GIL; what it raises ends the run.")
+      .def(
           "profile",
           [](PyProgram& self, int64_t first, std::optional<int64_t> last) {
             const int64_t end = last.value_or(self.program.size());

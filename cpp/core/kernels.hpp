@@ -196,6 +196,26 @@ struct Kernels {
   void (*scale)(int64_t size, const float* x, float factor, float offset,
                 float* y);  // y = x*factor + offset; y may be x
   void (*fill)(int64_t size, float value, float* y);
+  // x > threshold ? min(x, max_value) : (x - threshold)*negative_slope; all at least 0; y may be x
+  void (*bounded_relu_forward)(int64_t size, const float* x, float max_value, float negative_slope, float threshold,
+                               float* y);
+  // dx (+)= x > threshold ? (x < max_value ? dy : 0) : dy*negative_slope; dx may be dy
+  void (*bounded_relu_backward)(int64_t size, const float* x, const float* dy, float max_value, float negative_slope,
+                                float threshold, bool accumulate, float* dx);
+  // y (+)= kept ? x/(1-rate) : 0, also from dy to dx; y may be x. Element i is kept where number i of the stream is at
+  // least rate*2^32. The stream is Philox4x64-10 with the key {state[0], state[1]} and counters 1, 2, 3...; each of its
+  // words is two numbers, the lower half first.
+  void (*dropout)(int64_t size, const float* x, const int64_t* state, double rate, bool accumulate, float* y);
+  // columns offset..offset+C-1 of y[rows,K] = x[rows,C]
+  void (*concatenate_forward)(const RowsShape&, int64_t K, int64_t offset, const float* x, float* y);
+  // dx[rows,C] (+)= columns offset..offset+C-1 of dy[rows,K]
+  void (*concatenate_backward)(const RowsShape&, int64_t K, int64_t offset, const float* dy, bool accumulate,
+                               float* dx);
+  // loss[0] += sum of l1*|w| + l2*w*w, in double
+  ScratchSize (*penalty_scratch)(int64_t size);
+  void (*penalty_forward)(int64_t size, const float* w, double l1, double l2, double* loss, const Scratch&);
+  // dw += l1*sign(w) + 2*l2*w
+  void (*penalty_backward)(int64_t size, const float* w, float l1, float l2, float* dw);
 
   // -- softmax over the last axis -------------------------------------------------------------------------------------
   void (*softmax_forward)(const RowsShape&, const float* x, float* y);                               // y may be x
@@ -235,7 +255,8 @@ struct Kernels {
   void (*squared_norms)(int64_t parts, const int64_t* offsets, const float* grads, double* sums, const Scratch&);
 
   // -- warp of one picture; never more than one thread: callers warp pictures side by side ----------------------------
-  // y[p,q] = x at (row, column) = matrix[2][3] (p, q, 1), pixel centres at whole numbers; bilinear, or the nearest pixel
+  // y[p,q] = x at (row, column) = matrix[2][3] (p, q, 1), pixel centres at whole numbers; bilinear, or the nearest
+  // pixel
   void (*warp_forward)(const WarpShape&, const float* x, const double* matrix, Border, float value, bool bilinear,
                        float* y);
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         optimizers,
         preprocessing,
         reference,
+        regularizers,
         utils,
     )
     from fastcnn.config import (
@@ -69,6 +70,7 @@ _MODULES = {
     "plots",
     "preprocessing",
     "reference",
+    "regularizers",
     "report",
     "utils",
 }
@@ -95,6 +97,7 @@ __all__ = [
     "optimizers",
     "preprocessing",
     "reference",
+    "regularizers",
     "set_isa",
     "set_num_threads",
     "set_random_seed",

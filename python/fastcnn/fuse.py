@@ -26,8 +26,9 @@ from fastcnn.layers.loss import (
     SoftmaxCrossEntropy,
     SquaredError,
 )
+from fastcnn.layers.merge import Add
 from fastcnn.layers.norm import FusedBatchNormalization
-from fastcnn.layers.pointwise import Add, ReLU, Sigmoid, Softmax
+from fastcnn.layers.pointwise import ReLU, Sigmoid, Softmax
 from fastcnn.layers.pool import FusedMaxPooling2D
 from fastcnn.layers.shape import ZeroPadding2D
 from fastcnn.losses import Loss

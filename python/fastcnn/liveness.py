@@ -94,12 +94,13 @@ def lifetimes(
     last = _last_reads(nodes, sources, [number[node] for node in outputs], active)
 
     values: list[Value] = []
-    sharing: list[list[int]] = []  # for each node, all nodes so far in the same memory
+    memory: list[int] = []  # for each node, the first node in the same memory
+    busy: list[int] = []  # until when that memory is read, by its first node
     for i, node in enumerate(nodes):
-        source = _overwritten(node, i, sources[i], sharing, sizes, last)
-        group = [] if source is None else sharing[source]
-        group.append(i)
-        sharing.append(group)
+        source = _overwritten(node, i, sources[i], memory, busy, sizes)
+        memory.append(i if source is None else memory[source])
+        busy.append(last[i])
+        busy[memory[i]] = max(busy[memory[i]], last[i])
         first = i if node.inputs else 0  # an input is filled before the program runs
         values.append(Value(y_name(i), sizes[i], first, last[i], None if source is None else y_name(source)))
         for key, spec in caches[i].items():
@@ -131,7 +132,7 @@ def _last_reads(
 
 
 def _overwritten(
-    node: Node[Declared], i: int, sources: list[int], sharing: list[list[int]], sizes: list[int], last: list[int]
+    node: Node[Declared], i: int, sources: list[int], memory: list[int], busy: list[int], sizes: list[int]
 ) -> int | None:
     """Return the input whose memory the node's output takes, None for memory of its own."""
     if node.layer.view:
@@ -139,9 +140,9 @@ def _overwritten(
     free = node.layer.overwrites()
     for position in free:
         source = sources[position]
-        group = sharing[source]
-        others = [p for p, other in enumerate(sources) if other in group]  # read here from the same memory
-        if sizes[source] == sizes[i] and set(others) <= set(free) and all(last[member] <= i for member in group):
+        same = memory[source]
+        others = {p for p, other in enumerate(sources) if memory[other] == same}  # read here from the same memory
+        if sizes[source] == sizes[i] and others <= set(free) and busy[same] <= i:
             return source
     return None
 

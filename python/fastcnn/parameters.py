@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastcnn.graph import Shape
 from fastcnn.initializers import Initializer
 from fastcnn.random import next_seed
+from fastcnn.regularizers import Regularizer
 
 Array = NDArray[np.float32]
 
@@ -22,15 +23,25 @@ class Parameter:
     """A weight of a layer, initialised when its value is first read.
 
     `version` counts the changes of the value; what was made from it (packed weights) is stale when the count differs.
-    Inside the models that train it, `trainable` holds as long as the layer is trainable too.
+    Inside the models that train it, `trainable` holds as long as the layer is trainable too, and the penalty of its
+    `regularizer` is part of the loss.
     """
 
-    def __init__(self, name: str, path: str, shape: Shape, initializer: Initializer, trainable: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        shape: Shape,
+        initializer: Initializer,
+        trainable: bool,
+        regularizer: Regularizer | None = None,
+    ) -> None:
         self.name = name
         self.path = path
         self.shape = shape
         self.initializer = initializer
         self.trainable = trainable
+        self.regularizer = regularizer
         self._key = (next_seed(),)
         self.gather: Callable[[], None] | None = None  # set by a model: gives all its weights one flat vector
         self._store: ParameterStore | None = None

@@ -26,6 +26,7 @@ from fastcnn.prepare import split
 
 if TYPE_CHECKING:
     from fastcnn.layers.conv import Conv2D
+    from fastcnn.layers.dropout import Dropout, DropoutStep
 
 
 class Packer:
@@ -108,7 +109,9 @@ class Training(Protocol):
 
     def gradient(self, parameter: Parameter) -> Array: ...
     def statistics(self, norm: BatchNormalization) -> tuple[Array, Array]: ...
+    def random_state(self, layer: Dropout, call: int) -> NDArray[np.int64]: ...
     def emit_begin(self, program: _core.Program) -> None: ...
+    def emit_penalties(self, program: _core.Program) -> None: ...
     def emit_update(self, program: _core.Program) -> UpdateSteps: ...
     def apply(self, where: str, program: _core.Program, steps: UpdateSteps) -> None: ...
 
@@ -132,6 +135,8 @@ class Emitter(_core.Program):
         self._training = training
         self._repeated = repeated
         self._written: set[Parameter] = set()
+        self._random_states: dict[DropoutStep, NDArray[np.int64]] = {}
+        self._random_calls: Counter[Dropout] = Counter()
 
     def packed_conv2d(
         self,
@@ -185,6 +190,14 @@ class Emitter(_core.Program):
         if norm in self._repeated:
             return norm.momentum, norm.moving_mean.memory, norm.moving_variance.memory
         return 0.0, *self._training.statistics(norm)
+
+    def random_state(self, step: DropoutStep) -> NDArray[np.int64]:
+        """Return the key and counter of a step's random numbers, which each training step sets anew."""
+        assert self._training is not None
+        if step not in self._random_states:
+            self._random_states[step] = self._training.random_state(step.layer, self._random_calls[step.layer])
+            self._random_calls[step.layer] += 1
+        return self._random_states[step]
 
     def pass_on(self, dy: Array, dx: Array | None, accumulate: bool) -> None:
         """Make dx (+)= dy, unless nobody wants it or they are the same memory."""
@@ -281,6 +294,8 @@ class BoundProgram:
             step.emit_forward(s, emitter)
         for i in sorted(recipe.active, reverse=True):
             steps[i].emit_backward(slots[i], emitter)
+        if training is not None:
+            training.emit_penalties(emitter)
         self._computed = len(emitter)
         self._training = training
         self._update = None if training is None else training.emit_update(emitter)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastcnn.graph import topological
+from fastcnn.graph import Node, topological
 
 if TYPE_CHECKING:
     from fastcnn.layers import Layer
@@ -95,9 +95,11 @@ def _rows(
     """Yield a row per call of each layer; weights are counted at the first call."""
     from fastcnn.models import Model  # which imports this module for Model.summary
 
-    nodes = topological(model.outputs)
+    calls: dict[Layer, list[Node[Layer]]] = {}
+    for node in topological(model.outputs):
+        calls.setdefault(node.layer, []).append(node)
     for layer in layers:
-        for i, node in enumerate(node for node in nodes if node.layer is layer):
+        for i, node in enumerate(calls.get(layer, ())):
             name = f"{indent}{layer.name} ({type(layer).__name__})"
             count = f"{layer.count_params():,}" if i == 0 else "0"
             sources = ", ".join(source.name for source in node.inputs) or "-"

@@ -389,6 +389,42 @@ FAULTS = [
     ),
     Fault("simd/simd.hpp", "return select(a < vf{}, vf{}, a);", "return select(a > vf{}, a, vf{});", "ReLU drops NaN"),
     Fault(
+        POINTWISE,
+        "(a >> 64) ^ c[3] ^ key1;",
+        "(a >> 64) ^ c[3];",
+        "dropout: one half of the key is left out",
+    ),
+    Fault(
+        POINTWISE,
+        "static_cast<uint64_t>(i / kPhiloxBlock) + 1, numbers",
+        "static_cast<uint64_t>(i / kPhiloxBlock), numbers",
+        "dropout: the counter begins at 0",
+    ),
+    Fault(
+        POINTWISE,
+        "to[c] += from[c];",
+        "to[c] = from[c];",
+        "concatenation: an accumulated gradient is overwritten",
+    ),
+    Fault(
+        POINTWISE,
+        "a < broadcast(max_value)",
+        "a <= broadcast(max_value)",
+        "bounded ReLU: the gradient passes at the bound",
+    ),
+    Fault(
+        POINTWISE,
+        "sign + broadcast(2 * l2) * a",
+        "sign + broadcast(l2) * a",
+        "penalty: half the gradient",
+    ),
+    Fault(
+        POINTWISE,
+        "j < end - i; ++j) add",
+        "j < end - i - 1; ++j) add",
+        "penalty: the last weight is left out",
+    ),
+    Fault(
         SOFTMAX,
         "load_upto(to + c, n) * factor - load_upto(target + c, n)",
         "load_upto(to + c, n) - load_upto(target + c, n)",

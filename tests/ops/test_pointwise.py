@@ -1,8 +1,9 @@
-"""Elementwise operations against the float64 reference: exact, on every instruction set, size and thread count."""
+"""Elementwise operations against the float64 reference, on every instruction set, size and thread count."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,190 @@ def test_special_values_of_the_sigmoid(isa: str, out: Callable[..., Array]) -> N
                 assert np.all(np.delete(y, place) == reference.sigmoid_forward(1.0).astype(np.float32))
 
 
+BOUNDS = [(INF, 0.0, 0.0), (6.0, 0.0, 0.0), (1.5, 0.25, 0.5), (0.25, 0.0, 0.5), (INF, 2.0, 1.0)]
+
+
+@pytest.mark.parametrize(("max_value", "slope", "threshold"), BOUNDS)
+def test_bounded_relu_forward(
+    isa: str,
+    out: Callable[..., Array],
+    on_threads: Callable[..., Array],
+    max_value: float,
+    slope: float,
+    threshold: float,
+) -> None:
+    bounds = {"max_value": max_value, "negative_slope": slope, "threshold": threshold}
+    for size in sizes():
+        x = 4 * normal(size)
+        x[: min(size, 4)] = [threshold, -INF, INF, NAN][:size]
+
+        def run(x: Array = x) -> Array:
+            y = out(x.shape)
+            _core.bounded_relu_forward(x, y, **bounds)
+            in_place = out(x)
+            _core.bounded_relu_forward(in_place, in_place, **bounds)
+            assert in_place.tobytes() == y.tobytes()
+            return y
+
+        y, expected = on_threads(run), reference.bounded_relu_forward(x, max_value, slope, threshold)
+        finite = np.isfinite(expected)
+        assert np.array_equal(y[~finite], expected[~finite].astype(np.float32), equal_nan=True)
+        terms = slope * (np.abs(x[finite].astype(np.float64)) + threshold) if slope else 0.0
+        assert np.all(np.abs(y[finite] - expected[finite]) <= 2 * reference.UNIT_ROUNDOFF * terms)  # 0: exact
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize(("max_value", "slope", "threshold"), BOUNDS)
+def test_bounded_relu_backward(
+    isa: str,
+    out: Callable[..., Array],
+    on_threads: Callable[..., Array],
+    accumulate: bool,
+    max_value: float,
+    slope: float,
+    threshold: float,
+) -> None:
+    bounds = {"max_value": max_value, "negative_slope": slope, "threshold": threshold}
+    for size in sizes():
+        x, dy, before = 4 * normal(size), normal(size, 1), normal(size, 2)
+        x[: min(size, 3)] = [threshold, min(max_value, 99.0), NAN][:size]
+
+        def run(x: Array = x, dy: Array = dy, before: Array = before) -> Array:
+            dx = out(before)
+            _core.bounded_relu_backward(x, dy, dx, **bounds, accumulate=accumulate)
+            if not accumulate:
+                in_place = out(dy)
+                _core.bounded_relu_backward(x, in_place, in_place, **bounds)
+                assert in_place.tobytes() == dx.tobytes()
+            return dx
+
+        expected = reference.bounded_relu_backward(dy, x, max_value, slope, threshold)
+        base = before if accumulate else np.zeros(size)
+        units = reference.error_units(on_threads(run), base + expected, np.abs(base) + np.abs(expected))
+        assert np.all(units <= 2)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.5, 0.9])
+def test_dropout(
+    isa: str, out: Callable[..., Array], on_threads: Callable[..., Array], rate: float, accumulate: bool
+) -> None:
+    for size in sizes():
+        x, before = normal(size), normal(size, 1)
+        state = np.array([-(2**60) + size, 7])
+
+        def run(x: Array = x, before: Array = before, state: Array = state) -> Array:
+            y = out(before)
+            _core.dropout(x, y, state, rate=rate, accumulate=accumulate)
+            if not accumulate:
+                in_place = out(x)
+                _core.dropout(in_place, in_place, state, rate=rate)
+                assert in_place.tobytes() == y.tobytes()
+            return y
+
+        y = on_threads(run)
+        expected = reference.dropout(x, (int(state[0]) % 2**64, 7), rate)
+        base = before if accumulate else np.zeros(size)
+        units = reference.error_units(y, base + expected, np.abs(base) + np.abs(expected))
+        assert np.all(units <= 3)  # 1/(1-rate), a product and a sum
+        if not accumulate:
+            assert np.array_equal(y == 0, expected == 0)
+
+
+def test_dropout_reads_its_state_when_it_runs() -> None:
+    x = np.ones(4000, np.float32)
+    y, state = np.empty_like(x), np.array([11, 0])
+    program = _core.Program()
+    program.dropout(x, y, state, rate=0.5)
+    masks = []
+    for step in range(3):
+        state[1] = step
+        program.run()
+        masks.append(y > 0)
+        assert np.array_equal(y, reference.dropout(x, (11, step), 0.5))
+    shares = [np.mean(a) for a in masks] + [np.mean(a == b) for a, b in pairwise(masks)]
+    assert all(abs(share - 0.5) < 0.04 for share in shares)  # five standard deviations
+
+
+@pytest.mark.parametrize("parts", [[1, 2], [5], [3, 16, 1], [20_000, 7]])
+def test_concatenate(isa: str, out: Callable[..., Array], on_threads: Callable[..., Any], parts: list[int]) -> None:
+    rows = 3 if max(parts) > 100 else 1100
+    xs = [normal(rows * C, C).reshape(rows, C) for C in parts]
+    dy = normal(rows * sum(parts), 1).reshape(rows, -1)
+    offsets = np.cumsum([0, *parts[:-1]]).tolist()
+
+    def run() -> tuple[Array, ...]:
+        y = out(dy.shape)
+        fresh, sums = [out(x.shape) for x in xs], [out(x) for x in xs]
+        for x, dx, total, offset in zip(xs, fresh, sums, offsets, strict=True):
+            _core.concatenate_forward(x, y, offset=offset)
+            _core.concatenate_backward(dy, dx, offset=offset)
+            _core.concatenate_backward(dy, total, offset=offset, accumulate=True)
+        return (y, *fresh, *sums)
+
+    y, *gradients = on_threads(run)
+    assert same(y, reference.concatenate_forward(xs))
+    expected = reference.concatenate_backward(dy, parts)
+    for i, x in enumerate(xs):
+        assert same(gradients[i], expected[i])
+        assert same(gradients[len(xs) + i], x + expected[i].astype(np.float32))
+
+
+def test_wall_of_concatenate() -> None:
+    x, y = normal(6).reshape(2, 3), normal(16, 1).reshape(2, 8)
+    for offset in (-1, 6):
+        with pytest.raises(ValueError, match=rf"^concatenate_forward: offset must lie in 0\.\.5 .* but is {offset}"):
+            _core.concatenate_forward(x, y, offset=offset)
+        with pytest.raises(ValueError, match=rf"^concatenate_backward: offset must lie in 0\.\.5 .* but is {offset}"):
+            _core.concatenate_backward(y, x, offset=offset)
+    with pytest.raises(ValueError, match=r"^concatenate_forward: y must be \[3, any\] but is \[2, 8\]"):
+        _core.concatenate_forward(normal(9).reshape(3, 3), y, offset=0)
+    with pytest.raises(ValueError, match=r"^concatenate_backward: dy must be \[2, any\] but is \[3, 3\]"):
+        _core.concatenate_backward(normal(9).reshape(3, 3), x, offset=0)
+    with pytest.raises(ValueError, match=r"^concatenate_forward: x must have rank 2"):
+        _core.concatenate_forward(normal(6), y, offset=0)
+    with pytest.raises(TypeError, match=r"^concatenate_backward: dx must be float32"):
+        _core.concatenate_backward(y, x.astype(np.float64), offset=0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^concatenate_forward: y shares memory with x"):
+        _core.concatenate_forward(x, x, offset=0)
+    with pytest.raises(ValueError, match=r"^concatenate_backward: dx shares memory with dy"):
+        _core.concatenate_backward(x, x, offset=0)
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.01), (0.5, 0.0), (0.25, 0.125)])
+def test_penalty(isa: str, out: Callable[..., Array], on_threads: Callable[..., Any], l1: float, l2: float) -> None:
+    for size in sizes():
+        w, before = normal(size), normal(size, 1)
+        w[: size // 3] = 0
+
+        def run(w: Array = w, before: Array = before) -> tuple[Array, Array]:
+            loss, dw = out(np.array([2.0])), out(before)
+            _core.penalty_forward(w, loss, l1=l1, l2=l2)
+            _core.penalty_backward(w, dw, l1=l1, l2=l2)
+            return loss, dw
+
+        loss, dw = on_threads(run)
+        assert loss[0] == pytest.approx(2.0 + reference.penalty_forward(w, l1, l2), rel=1e-14)
+        expected = reference.penalty_backward(w, l1, l2)
+        units = reference.error_units(dw, before + expected, np.abs(before) + l1 + 2 * l2 * np.abs(w))
+        assert np.all(units <= 4)
+
+
+def test_wall_of_penalty() -> None:
+    w = normal(6)
+    with pytest.raises(TypeError, match=r"^penalty_forward: loss must be float64 but is float32"):
+        _core.penalty_forward(w, np.zeros(1, np.float32), l1=0, l2=0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^penalty_forward: loss must be \[1\] but is \[2\]"):
+        _core.penalty_forward(w, np.zeros(2), l1=0, l2=0)
+    with pytest.raises(TypeError, match=r"^penalty_forward: w must be float32 but is float64"):
+        _core.penalty_forward(np.zeros(6), np.zeros(1), l1=0, l2=0)  # type: ignore[arg-type]
+    for l1, l2, name in ((-1.0, 0.0, "l1"), (0.0, NAN, "l2"), (INF, 0.0, "l1")):
+        with pytest.raises(ValueError, match=rf"^penalty_forward: {name} must be a finite number of 0 or more"):
+            _core.penalty_forward(w, np.zeros(1), l1=l1, l2=l2)
+        with pytest.raises(ValueError, match=rf"^penalty_backward: {name} must be a finite number of 0 or more"):
+            _core.penalty_backward(w, normal(6), l1=l1, l2=l2)
+
+
 @pytest.mark.parametrize("relu", [False, True])
 def test_add_forward(isa: str, out: Callable[..., Array], on_threads: Callable[..., Array], relu: bool) -> None:
     for size in sizes():
@@ -271,6 +456,8 @@ def arrays(*names: str) -> dict[str, Array]:
     return {name: normal(6, seed).reshape(2, 3) for seed, name in enumerate(names)}
 
 
+BOUND: dict[str, Any] = {"max_value": 6.0, "negative_slope": 0.5, "threshold": 1.0}
+STATE: dict[str, Any] = {"state": np.array([3, 5])}
 WALL: dict[str, tuple[dict[str, Any], set[str], set[tuple[str, str]]]] = {
     "relu_forward": (arrays("x", "y"), {"y"}, {("y", "x")}),
     "relu_backward": (arrays("y", "dy", "dx"), {"dx"}, {("dx", "dy")}),
@@ -281,6 +468,10 @@ WALL: dict[str, tuple[dict[str, Any], set[str], set[tuple[str, str]]]] = {
     "add_forward": (arrays("a", "b", "y"), {"y"}, {("y", "a"), ("y", "b")}),
     "copy": (arrays("x", "y"), {"y"}, set()),
     "scale": ({**arrays("x", "y"), "factor": 2.0}, {"y"}, {("y", "x")}),
+    "bounded_relu_forward": ({**arrays("x", "y"), **BOUND}, {"y"}, {("y", "x")}),
+    "bounded_relu_backward": ({**arrays("x", "dy", "dx"), **BOUND}, {"dx"}, {("dx", "dy")}),
+    "dropout": ({**arrays("x", "y"), **STATE, "rate": 0.5}, {"y"}, {("y", "x")}),
+    "penalty_backward": ({**arrays("w", "dw"), "l1": 0.5, "l2": 0.5}, {"dw"}, set()),
 }
 
 
@@ -297,6 +488,32 @@ def test_wall_of_accumulation_in_place() -> None:
         _core.leaky_relu_backward(y, dy, dy, negative_slope=0.3, accumulate=True)
     with pytest.raises(ValueError, match=r"^sigmoid_backward: dx shares memory with dy"):
         _core.sigmoid_backward(y, dy, dy, accumulate=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"max_value": -1.0}, "max_value must be 0 or more"),
+        ({"max_value": NAN}, "max_value must be 0 or more"),
+        ({"negative_slope": -1.0}, "negative_slope must be a finite float32 of 0 or more"),
+        ({"threshold": -1.0}, "threshold must be a finite float32 of 0 or more"),
+        ({"threshold": INF}, "threshold must be a finite float32 of 0 or more"),
+    ],
+)
+def test_wall_of_bounds(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^bounded_relu_forward: {message}"):
+        _core.bounded_relu_forward(normal(6), normal(6), **{**BOUND, **wrong})
+    with pytest.raises(ValueError, match=f"^bounded_relu_backward: {message}"):
+        _core.bounded_relu_backward(normal(6), normal(6), normal(6), **{**BOUND, **wrong})
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, NAN])
+def test_wall_of_dropout(rate: float) -> None:
+    with pytest.raises(ValueError, match=r"^dropout: rate must lie in \[0, 1\)"):
+        _core.dropout(normal(6), normal(6), STATE["state"], rate=rate)
+    x = normal(6)
+    with pytest.raises(ValueError, match=r"^dropout: y shares memory with x"):
+        _core.dropout(x, x, STATE["state"], rate=0.5, accumulate=True)
 
 
 @pytest.mark.parametrize("slope", [-0.1, NAN, INF, 1e39])

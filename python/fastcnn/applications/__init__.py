@@ -1,8 +1,9 @@
-"""The architectures of keras.applications that fastcnn has, ResNet18 and ResNet34, and their preprocessing."""
+"""The architectures of keras.applications that fastcnn has, ResNet18 and 34, those for CIFAR, and preprocessing."""
 
 from __future__ import annotations
 
-from fastcnn.applications import imagenet_utils, resnet, resnet50, vgg16, vgg19
+from fastcnn.applications import cifar, imagenet_utils, resnet, resnet50, vgg16, vgg19
+from fastcnn.applications.cifar import cifar_resnet
 from fastcnn.applications.resnet import ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
 from fastcnn.applications.resnet_seed import ResNet50Seed
 from fastcnn.applications.vgg import VGG16, VGG19
@@ -16,6 +17,8 @@ __all__ = [
     "ResNet50Seed",
     "ResNet101",
     "ResNet152",
+    "cifar",
+    "cifar_resnet",
     "imagenet_utils",
     "resnet",
     "resnet50",

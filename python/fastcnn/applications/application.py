@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from fastcnn.graph import Node
-from fastcnn.layers import Dense, GlobalAveragePooling2D, GlobalMaxPooling2D, Input, Layer
+from fastcnn.layers import BatchNormalization, Dense, GlobalAveragePooling2D, GlobalMaxPooling2D, Input, Layer
 from fastcnn.models import Model
 
 Tensor = Node[Layer]
@@ -22,9 +22,9 @@ MIN_SIZE = 32  # pixels: five halvings leave one
 class Application:
     """An architecture; calling it builds a Model.
 
-    `body(x, variant)` appends the convolutions, `head(x)` what lies between them and the last dense layer. A graph
-    whose torchvision form pools every map to one size before the head gives `torchvision_size`, the size in pixels at
-    which that changes nothing; `variant="torchvision"` with a classifier is then refused at other sizes.
+    `body(x, variant)` appends the convolutions, `head(x, variant)` what lies between them and the last dense layer. A
+    graph whose torchvision form pools every map to one size before the head gives `torchvision_size`, the size in
+    pixels at which that changes nothing; `variant="torchvision"` with a classifier is then refused at other sizes.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Application:
         name: str,
         doc: str,
         body: Callable[[Tensor, Variant], Tensor],
-        head: Callable[[Tensor], Tensor],
+        head: Callable[[Tensor, Variant], Tensor],
         torchvision_size: int | None = None,
     ) -> None:
         self.__name__ = name
@@ -82,7 +82,7 @@ class Application:
             )
         x = self._body(start, variant)
         if include_top:
-            x = Dense(int(classes), activation=classifier_activation, name="predictions")(self._head(x))
+            x = Dense(int(classes), activation=classifier_activation, name="predictions")(self._head(x, variant))
         elif pooling == "avg":
             x = GlobalAveragePooling2D(name="avg_pool")(x)
         elif pooling == "max":
@@ -113,6 +113,13 @@ class Application:
 
     def __repr__(self) -> str:
         return f"<application {self.__name__}>"
+
+
+def batch_normalization(variant: Variant, name: str) -> BatchNormalization:
+    """Return the layer with the numbers of keras.applications or torchvision (whose momentum is written as 0.1)."""
+    if variant == "keras":
+        return BatchNormalization(momentum=0.99, epsilon=1.001e-5, name=name)
+    return BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)
 
 
 def source(tensor: Tensor) -> Tensor:

@@ -6,19 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from fastcnn.applications.application import Application, Tensor, Variant
-from fastcnn.applications.imagenet_utils import preprocess_input
+from fastcnn.applications.application import Application, Tensor, Variant, batch_normalization
+from fastcnn.applications.imagenet_utils import decode_predictions, preprocess_input
 from fastcnn.layers import (
     Activation,
     Add,
-    BatchNormalization,
     Conv2D,
     GlobalAveragePooling2D,
     MaxPooling2D,
     ZeroPadding2D,
 )
 
-__all__ = ["ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "preprocess_input"]
+__all__ = ["ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "decode_predictions", "preprocess_input"]
 
 _STEM_FILTERS = 64
 _DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -34,15 +33,14 @@ variant="keras" is the graph of keras.applications: biases in the convolutions, 
 class _Style:
     """Where Keras' and torchvision's graphs differ."""
 
+    variant: Variant
     bias: bool
-    epsilon: float
-    momentum: float
     stride_in_3x3: bool  # of the bottleneck block; else in its first 1x1
 
 
 _STYLES: dict[Variant, _Style] = {
-    "keras": _Style(bias=True, epsilon=1.001e-5, momentum=0.99, stride_in_3x3=False),
-    "torchvision": _Style(bias=False, epsilon=1e-5, momentum=0.9, stride_in_3x3=True),
+    "keras": _Style("keras", bias=True, stride_in_3x3=False),
+    "torchvision": _Style("torchvision", bias=False, stride_in_3x3=True),
 }
 
 
@@ -53,7 +51,7 @@ def _convolution(x: Tensor, name: str, filters: int, size: int, stride: int, sty
         x = ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
     padding = "same" if size > 1 and stride == 1 else "valid"
     x = Conv2D(filters, size, strides=stride, padding=padding, use_bias=style.bias, name=f"{name}_conv")(x)
-    x = BatchNormalization(momentum=style.momentum, epsilon=style.epsilon, name=f"{name}_bn")(x)
+    x = batch_normalization(style.variant, f"{name}_bn")(x)
     return Activation("relu", name=f"{name}_relu")(x) if relu else x
 
 
@@ -97,7 +95,7 @@ def _body(x: Tensor, variant: Variant, block: Callable[..., Tensor], depths: tup
     return x
 
 
-def _head(x: Tensor) -> Tensor:
+def _head(x: Tensor, variant: Variant) -> Tensor:
     return GlobalAveragePooling2D(name="avg_pool")(x)
 
 

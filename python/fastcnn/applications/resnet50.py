@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastcnn.applications.imagenet_utils import preprocess_input
+from fastcnn.applications.imagenet_utils import decode_predictions, preprocess_input
 from fastcnn.applications.resnet import ResNet50
 
-__all__ = ["ResNet50", "preprocess_input"]
+__all__ = ["ResNet50", "decode_predictions", "preprocess_input"]

@@ -6,10 +6,13 @@ from fastcnn.layers.augment import RandomCrop, RandomFlip, RandomRotation, Rando
 from fastcnn.layers.base import Layer
 from fastcnn.layers.conv import Conv2D
 from fastcnn.layers.dense import Dense
+from fastcnn.layers.dropout import Dropout
+from fastcnn.layers.merge import Add, ChannelPadding, Concatenate
 from fastcnn.layers.norm import BatchNormalization
 from fastcnn.layers.normalization import Normalization
-from fastcnn.layers.pointwise import Activation, Add, LeakyReLU, ReLU, Rescaling, Softmax
+from fastcnn.layers.pointwise import Activation, LeakyReLU, ReLU, Rescaling, Softmax
 from fastcnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
+from fastcnn.layers.python import PythonLayer
 from fastcnn.layers.shape import Flatten, Input, InputLayer, ZeroPadding2D
 
 # Keras' second names
@@ -19,6 +22,7 @@ GlobalAvgPool2D = GlobalAveragePooling2D
 GlobalMaxPool2D = GlobalMaxPooling2D
 MaxPool2D = MaxPooling2D
 
+# what a model file can name without the caller's help
 CLASSES: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
@@ -26,8 +30,11 @@ CLASSES: dict[str, type[Layer]] = {
         Add,
         AveragePooling2D,
         BatchNormalization,
+        ChannelPadding,
+        Concatenate,
         Conv2D,
         Dense,
+        Dropout,
         Flatten,
         GlobalAveragePooling2D,
         GlobalMaxPooling2D,
@@ -53,9 +60,12 @@ __all__ = [
     "AveragePooling2D",
     "AvgPool2D",
     "BatchNormalization",
+    "ChannelPadding",
+    "Concatenate",
     "Conv2D",
     "Convolution2D",
     "Dense",
+    "Dropout",
     "Flatten",
     "GlobalAveragePooling2D",
     "GlobalAvgPool2D",
@@ -68,6 +78,7 @@ __all__ = [
     "MaxPool2D",
     "MaxPooling2D",
     "Normalization",
+    "PythonLayer",
     "RandomCrop",
     "RandomFlip",
     "RandomRotation",

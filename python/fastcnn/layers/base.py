@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastcnn import initializers
+from fastcnn import initializers, regularizers
 from fastcnn.graph import Node, Shape
 from fastcnn.initializers import Initializer
 from fastcnn.liveness import CacheSpec
 from fastcnn.parameters import Parameter
+from fastcnn.regularizers import Regularizer
 
 if TYPE_CHECKING:
     from fastcnn.program import Emitter
@@ -26,6 +27,7 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]  # ((top, bottom), (left, right)) in pixels
 Draw = tuple[int, int]  # (epoch, number of the sample): what random changes of a sample may depend on besides a seed
 InitializerLike = str | Mapping[str, Any] | Initializer
+RegularizerLike = str | Mapping[str, Any] | Regularizer | None
 
 
 @dataclass(frozen=True)
@@ -179,12 +181,20 @@ class Layer(Step):
 
     # -- weights -------------------------------------------------------------------------------------------------------
 
-    def add_weight(self, name: str, shape: Shape, initializer: InitializerLike, trainable: bool = True) -> Parameter:
+    def add_weight(
+        self,
+        name: str,
+        shape: Shape,
+        initializer: InitializerLike,
+        trainable: bool = True,
+        regularizer: RegularizerLike = None,
+    ) -> Parameter:
         """Return the parameter of that name, made at the first call; raises ValueError if its shape is another now."""
         parameter = self._parameters.get(name)
         if parameter is None:
             path = f"{self.name}/{name}"
-            parameter = Parameter(name, path, shape, initializers.get(initializer), trainable)
+            penalty = regularizers.get(regularizer)
+            parameter = Parameter(name, path, shape, initializers.get(initializer), trainable, penalty)
             self._parameters[name] = parameter
         elif parameter.shape != shape:
             raise ValueError(
@@ -280,7 +290,7 @@ class Layer(Step):
         config: dict[str, Any] = {"name": self.name, "trainable": self.trainable}
         for argument in self._arguments():
             value = getattr(self, argument)
-            config[argument] = initializers.serialize(value) if isinstance(value, Initializer) else value
+            config[argument] = _plain(value)
         return config
 
     @classmethod
@@ -307,6 +317,13 @@ class Layer(Step):
         return f"<{type(self).__name__} {self.name}>"
 
 
+def _plain(value: Any) -> Any:
+    """Return a constructor's argument in JSON's types."""
+    if isinstance(value, Initializer):
+        return initializers.serialize(value)
+    return regularizers.serialize(value) if isinstance(value, Regularizer) else value
+
+
 _names: dict[str, int] = {}
 _names_lock = threading.Lock()
 
@@ -326,6 +343,11 @@ def one_input(layer: Layer, shapes: Sequence[Shape], rank: int | None = None, le
     if rank is not None and len(shapes[0]) != rank:
         raise ValueError(f"{layer.name}: takes samples of shape {letters}, got {list(shapes[0])}")
     return shapes[0]
+
+
+def listed(shapes: Sequence[Shape]) -> str:
+    """Return shapes as text, "[4, 4, 3], [4, 4, 2]"."""
+    return ", ".join(str(list(shape)) for shape in shapes)
 
 
 def pair(owner: str, argument: str, value: int | Sequence[int], least: int = 1) -> Pair:

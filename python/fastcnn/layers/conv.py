@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Unpack
 
-from fastcnn import initializers
+from fastcnn import initializers, regularizers
 from fastcnn.graph import Shape
 from fastcnn.layers.base import (
     Array,
@@ -16,6 +16,7 @@ from fastcnn.layers.base import (
     LayerOptions,
     Padding,
     Pair,
+    RegularizerLike,
     Slots,
     Step,
     channels_last,
@@ -45,8 +46,6 @@ class Conv2D(Layer):
     only_defaults = (
         "data_format",
         "groups",
-        "kernel_regularizer",
-        "bias_regularizer",
         "activity_regularizer",
         "kernel_constraint",
         "bias_constraint",
@@ -65,8 +64,8 @@ class Conv2D(Layer):
         use_bias: bool = True,
         kernel_initializer: InitializerLike = "glorot_uniform",
         bias_initializer: InitializerLike = "zeros",
-        kernel_regularizer: None = None,
-        bias_regularizer: None = None,
+        kernel_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
         activity_regularizer: None = None,
         kernel_constraint: None = None,
         bias_constraint: None = None,
@@ -77,8 +76,6 @@ class Conv2D(Layer):
         channels_last("Conv2D", data_format)
         self._refuse(
             groups=(groups, 1),
-            kernel_regularizer=(kernel_regularizer, None),
-            bias_regularizer=(bias_regularizer, None),
             activity_regularizer=(activity_regularizer, None),
             kernel_constraint=(kernel_constraint, None),
             bias_constraint=(bias_constraint, None),
@@ -96,14 +93,21 @@ class Conv2D(Layer):
         self.use_bias = bool(use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
         self.algorithm = algorithm
 
     def build(self, *shapes: Shape) -> Shape:
         """Return (P, Q, K); makes kernel [R,S,C,K] and bias [K]; raises ValueError if the window does not fit."""
         shape = one_input(self, shapes, 3, "[H, W, C]")
         P, Q = window_positions(self, shape, self.extent, self.strides, self.sides(shape))
-        self.kernel = self.add_weight("kernel", (*self.kernel_size, shape[2], self.filters), self.kernel_initializer)
-        self.bias = self.add_weight("bias", (self.filters,), self.bias_initializer) if self.use_bias else None
+        K, penalties = self.filters, (self.kernel_regularizer, self.bias_regularizer)
+        self.kernel = self.add_weight(
+            "kernel", (*self.kernel_size, shape[2], K), self.kernel_initializer, regularizer=penalties[0]
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight("bias", (K,), self.bias_initializer, regularizer=penalties[1])
         return P, Q, self.filters
 
     @property

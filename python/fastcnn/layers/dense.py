@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
-from fastcnn import initializers
+from fastcnn import initializers, regularizers
 from fastcnn.graph import Shape
-from fastcnn.layers.base import InitializerLike, Layer, LayerOptions, Slots, Step, one_input
+from fastcnn.layers.base import InitializerLike, Layer, LayerOptions, RegularizerLike, Slots, Step, one_input
 from fastcnn.layers.pointwise import activation_name, activation_steps
 from fastcnn.parameters import Parameter
 
@@ -19,8 +19,6 @@ class Dense(Layer):
     """y[N,K] = activation(x[N,C] w[C,K] + b[K])."""
 
     only_defaults = (
-        "kernel_regularizer",
-        "bias_regularizer",
         "activity_regularizer",
         "kernel_constraint",
         "bias_constraint",
@@ -33,8 +31,8 @@ class Dense(Layer):
         use_bias: bool = True,
         kernel_initializer: InitializerLike = "glorot_uniform",
         bias_initializer: InitializerLike = "zeros",
-        kernel_regularizer: None = None,
-        bias_regularizer: None = None,
+        kernel_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
         activity_regularizer: None = None,
         kernel_constraint: None = None,
         bias_constraint: None = None,
@@ -42,8 +40,6 @@ class Dense(Layer):
     ) -> None:
         super().__init__(**options)
         self._refuse(
-            kernel_regularizer=(kernel_regularizer, None),
-            bias_regularizer=(bias_regularizer, None),
             activity_regularizer=(activity_regularizer, None),
             kernel_constraint=(kernel_constraint, None),
             bias_constraint=(bias_constraint, None),
@@ -55,13 +51,18 @@ class Dense(Layer):
         self.use_bias = bool(use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
 
     def build(self, *shapes: Shape) -> Shape:
         """Return (K,); makes kernel [C,K] and bias [K]; raises ValueError for samples that are not flat."""
         (C,) = one_input(self, shapes, 1, "[C] (put Flatten or GlobalAveragePooling2D before)")
-        self.kernel = self.add_weight("kernel", (C, self.units), self.kernel_initializer)
-        self.bias = self.add_weight("bias", (self.units,), self.bias_initializer) if self.use_bias else None
-        return (self.units,)
+        K, penalties = self.units, (self.kernel_regularizer, self.bias_regularizer)
+        self.kernel = self.add_weight("kernel", (C, K), self.kernel_initializer, regularizer=penalties[0])
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight("bias", (K,), self.bias_initializer, regularizer=penalties[1])
+        return (K,)
 
     def lower(self, trainable: bool, inference: bool) -> tuple[Step, ...]:
         """Return the product and its activation."""

@@ -19,9 +19,19 @@ from typing import TYPE_CHECKING, ClassVar, Unpack
 
 import numpy as np
 
-from fastcnn import initializers
+from fastcnn import initializers, regularizers
 from fastcnn.graph import Shape
-from fastcnn.layers.base import Array, Bounds, InitializerLike, Layer, LayerOptions, Slots, Step, one_input
+from fastcnn.layers.base import (
+    Array,
+    Bounds,
+    InitializerLike,
+    Layer,
+    LayerOptions,
+    RegularizerLike,
+    Slots,
+    Step,
+    one_input,
+)
 from fastcnn.liveness import CacheSpec, Lifetime
 from fastcnn.parameters import Parameter
 
@@ -33,8 +43,6 @@ class BatchNormalization(Layer):
     """Batch normalisation of the last axis (Ioffe and Szegedy 2015) with Keras' definitions."""
 
     only_defaults: ClassVar[tuple[str, ...]] = (
-        "beta_regularizer",
-        "gamma_regularizer",
         "beta_constraint",
         "gamma_constraint",
         "synchronized",
@@ -51,8 +59,8 @@ class BatchNormalization(Layer):
         gamma_initializer: InitializerLike = "ones",
         moving_mean_initializer: InitializerLike = "zeros",
         moving_variance_initializer: InitializerLike = "ones",
-        beta_regularizer: None = None,
-        gamma_regularizer: None = None,
+        beta_regularizer: RegularizerLike = None,
+        gamma_regularizer: RegularizerLike = None,
         beta_constraint: None = None,
         gamma_constraint: None = None,
         synchronized: bool = False,
@@ -60,8 +68,6 @@ class BatchNormalization(Layer):
     ) -> None:
         super().__init__(**options)
         self._refuse(
-            beta_regularizer=(beta_regularizer, None),
-            gamma_regularizer=(gamma_regularizer, None),
             beta_constraint=(beta_constraint, None),
             gamma_constraint=(gamma_constraint, None),
             synchronized=(synchronized, False),
@@ -77,6 +83,8 @@ class BatchNormalization(Layer):
         self.scale = bool(scale)
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
 
@@ -84,8 +92,11 @@ class BatchNormalization(Layer):
         """Return the input's shape; makes gamma, beta, moving_mean and moving_variance, each [C]."""
         shape = self._checked(*shapes)
         C = shape[-1:]
-        self.gamma = self.add_weight("gamma", C, self.gamma_initializer) if self.scale else None
-        self.beta = self.add_weight("beta", C, self.beta_initializer) if self.center else None
+        self.gamma = self.beta = None
+        if self.scale:
+            self.gamma = self.add_weight("gamma", C, self.gamma_initializer, regularizer=self.gamma_regularizer)
+        if self.center:
+            self.beta = self.add_weight("beta", C, self.beta_initializer, regularizer=self.beta_regularizer)
         self.moving_mean = self.add_weight("moving_mean", C, self.moving_mean_initializer, trainable=False)
         self.moving_variance = self.add_weight("moving_variance", C, self.moving_variance_initializer, trainable=False)
         return shape

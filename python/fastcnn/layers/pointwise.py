@@ -1,9 +1,9 @@
-"""Operations on single elements: activations, Add, Rescaling."""
+"""Operations on single elements: activations, Rescaling."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 
 class ReLU(Layer):
-    """y = max(x, 0), NaN stays NaN."""
+    """y = max(x, 0), NaN stays NaN; in general x > threshold ? min(x, max_value) : (x - threshold)*negative_slope.
+
+    The gradient is 1, from max_value on 0, and up to the threshold negative_slope.
+    """
 
     saves = "y"
     inplace = True
     passes_gradient = True
     nonnegative = True
-    only_defaults = ("max_value", "negative_slope", "threshold")
 
     def __init__(
         self,
@@ -33,13 +35,19 @@ class ReLU(Layer):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
-        self._refuse(
-            max_value=(max_value, None), negative_slope=(float(negative_slope), 0.0), threshold=(float(threshold), 0.0)
-        )
+        self.max_value = None if max_value is None else _at_least_0("ReLU", "max_value", max_value)
+        self.negative_slope = _at_least_0("ReLU", "negative_slope", negative_slope)
+        self.threshold = _at_least_0("ReLU", "threshold", threshold)
 
     def build(self, *shapes: Shape) -> Shape:
         """Return the input's shape."""
         return one_input(self, shapes)
+
+    def lower(self, trainable: bool, inference: bool) -> tuple[Step, ...]:
+        """Return the plain ReLU, the leaky one, or that with bounds."""
+        if self.max_value is not None or self.threshold > 0:
+            return (BoundedReLU(self),)
+        return (self,) if self.negative_slope == 0 else (LeakyReLU(self.negative_slope, name=self.name),)
 
     def emit_forward(self, s: Slots, p: Emitter) -> None:
         """Append relu_forward."""
@@ -49,6 +57,35 @@ class ReLU(Layer):
         """Append relu_backward: dx = dy where y > 0."""
         if s.dxs[0] is not None:
             p.relu_backward(s.y, s.gradient, s.dxs[0], accumulate=s.accumulate[0])
+
+
+@dataclass(eq=False)
+class BoundedReLU(Step):
+    """y = x > threshold ? min(x, max_value) : (x - threshold)*negative_slope."""
+
+    layer: ReLU
+
+    saves = "x"
+    passes_gradient = True
+
+    def __post_init__(self) -> None:
+        layer = self.layer
+        self.name = layer.name
+        self.nonnegative = layer.negative_slope == 0
+        self._bounds = {
+            "max_value": math.inf if layer.max_value is None else layer.max_value,
+            "negative_slope": layer.negative_slope,
+            "threshold": layer.threshold,
+        }
+
+    def emit_forward(self, s: Slots, p: Emitter) -> None:
+        """Append bounded_relu_forward."""
+        p.bounded_relu_forward(s.xs[0], s.y, **self._bounds)
+
+    def emit_backward(self, s: Slots, p: Emitter) -> None:
+        """Append bounded_relu_backward."""
+        if s.dxs[0] is not None:
+            p.bounded_relu_backward(s.xs[0], s.gradient, s.dxs[0], **self._bounds, accumulate=s.accumulate[0])
 
 
 class LeakyReLU(Layer):
@@ -61,9 +98,7 @@ class LeakyReLU(Layer):
     def __init__(self, negative_slope: float = 0.3, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
         # a slope below 0, which Keras refuses too, would hide in y where x was positive
-        if not isinstance(negative_slope, int | float) or not 0 <= negative_slope < math.inf:
-            raise ValueError(f"LeakyReLU: negative_slope must be a finite number of at least 0, got {negative_slope!r}")
-        self.negative_slope = float(negative_slope)
+        self.negative_slope = _at_least_0("LeakyReLU", "negative_slope", negative_slope)
 
     def build(self, *shapes: Shape) -> Shape:
         """Return the input's shape."""
@@ -89,12 +124,14 @@ class Softmax(Layer):
 
     def __init__(self, axis: int = -1, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
-        self._refuse(axis=(axis, -1))
         self.axis = axis
 
     def build(self, *shapes: Shape) -> Shape:
-        """Return the input's shape."""
-        return one_input(self, shapes)
+        """Return the input's shape; raises ValueError for another axis than the last."""
+        shape = one_input(self, shapes)
+        if self.axis not in (-1, len(shape)):
+            raise ValueError(f"{self.name}: axis must be the last, -1 or {len(shape)}, got {self.axis!r}")
+        return shape
 
     def emit_forward(self, s: Slots, p: Emitter) -> None:
         """Append softmax_forward."""
@@ -126,28 +163,32 @@ class Sigmoid(Step):
             p.sigmoid_backward(s.y, s.gradient, s.dxs[0], accumulate=s.accumulate[0])
 
 
-ACTIVATIONS = ("linear", "relu", "sigmoid", "softmax")
+# what an activation of that name becomes, with Keras' slope and bound
+_ACTIVATIONS: dict[str, Callable[[str], tuple[Step, ...]]] = {
+    "linear": lambda name: (),
+    "relu": lambda name: ReLU(name=name).lower(True, False),
+    "relu6": lambda name: ReLU(6.0, name=name).lower(True, False),
+    "leaky_relu": lambda name: LeakyReLU(0.2, name=name).lower(True, False),
+    "sigmoid": lambda name: (Sigmoid(name),),
+    "softmax": lambda name: Softmax(name=name).lower(True, False),
+}
 
 
 def activation_name(owner: str, activation: str | None) -> str:
     """Return the name of an activation, "linear" for None; raises ValueError for one that fastcnn does not have."""
     name = "linear" if activation is None else activation
-    if name not in ACTIVATIONS:
-        raise ValueError(f"{owner}: activation must be None or one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"{owner}: activation must be None or one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
     return name
 
 
 def activation_steps(activation: str, name: str) -> tuple[Step, ...]:
-    """Return the step for an activation of that name, none for "linear"."""
-    if activation == "linear":
-        return ()
-    if activation == "sigmoid":
-        return (Sigmoid(name),)
-    return (ReLU(name=name) if activation == "relu" else Softmax(name=name),)
+    """Return the steps for an activation of that name, none for "linear"."""
+    return _ACTIVATIONS[activation](name)
 
 
 class Activation(Layer):
-    """One of the activations "linear", "relu", "sigmoid" and "softmax"."""
+    """One of the activations "linear", "relu", "relu6", "leaky_relu" (slope 0.2), "sigmoid" and "softmax"."""
 
     def __init__(self, activation: str, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
@@ -158,39 +199,8 @@ class Activation(Layer):
         return one_input(self, shapes)
 
     def lower(self, trainable: bool, inference: bool) -> tuple[Step, ...]:
-        """Return the step of the activation, nothing for "linear"."""
+        """Return the step of that activation, nothing for "linear"."""
         return activation_steps(self.activation, self.name)
-
-
-class Add(Layer):
-    """y = sum of two or more inputs of one shape."""
-
-    def build(self, *shapes: Shape) -> Shape:
-        """Return the inputs' shape; raises ValueError if they differ."""
-        if len(shapes) < 2:
-            raise ValueError(f"{self.name}: takes two or more inputs, got {len(shapes)}")
-        if any(shape != shapes[0] for shape in shapes):
-            raise ValueError(f"{self.name}: inputs must have one shape, got {_listed(shapes)}")
-        return shapes[0]
-
-    def overwrites(self) -> tuple[int, ...]:
-        """Return the first two inputs: the third is read after y has been written."""
-        return (0, 1)
-
-    def passes_gradient_to(self) -> tuple[int, ...]:
-        """Return the first two inputs, one of which gets dy as its gradient."""
-        return (0, 1)
-
-    def emit_forward(self, s: Slots, p: Emitter) -> None:
-        """Append one add_forward for each input after the first."""
-        p.add_forward(s.xs[0], s.xs[1], s.y)
-        for x in s.xs[2:]:
-            p.add_forward(s.y, x, s.y)
-
-    def emit_backward(self, s: Slots, p: Emitter) -> None:
-        """Append copies of dy to every dx, except to the one that is dy itself."""
-        for dx, accumulate in zip(s.dxs, s.accumulate, strict=True):
-            p.pass_on(s.gradient, dx, accumulate)
 
 
 class Rescaling(Layer):
@@ -227,5 +237,7 @@ class Rescaling(Layer):
         return x * np.float32(self.scale) + np.float32(self.offset)
 
 
-def _listed(shapes: Sequence[Shape]) -> str:
-    return ", ".join(str(list(shape)) for shape in shapes)
+def _at_least_0(owner: str, argument: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{owner}: {argument} must be a finite number of at least 0, got {value!r}")
+    return float(value)

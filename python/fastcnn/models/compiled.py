@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from fastcnn.losses import Loss
 from fastcnn.metrics import Metric
 from fastcnn.models.batches import Batch
 from fastcnn.models.network import Network
+from fastcnn.models.penalties import Penalties
 from fastcnn.models.state import TrainingState
 from fastcnn.optimizers import Optimizer
+from fastcnn.parameters import Parameter
 from fastcnn.program import Recipe
 
 Logs = dict[str, float]
@@ -47,12 +49,24 @@ class Compiled:
         if len({id(metric) for metric in self.metrics.values()}) < len(names):
             raise ValueError("compile: a metric object can be in metrics or in weighted_metrics, but not in both")
         self.trained: frozenset[Layer] = frozenset()
+        self.parameters: list[Parameter] = []  # those being trained
+        self.penalties = Penalties(())
         self.recipe: Recipe | None = None
         self.state: TrainingState | None = None
 
-    def note_trained(self, model: Network) -> None:
-        """Fix the trained layers as they are now."""
-        self.trained = frozenset(layer for layer in model.flat_layers() if layer.trainable)
+    def note_trained(self, model: Network, names: Collection[str] | None = None) -> None:
+        """Fix the trained layers as they are now, or those of these names (ValueError for one that is not there).
+
+        A layer without weights, such as Dropout, is always in training.
+        """
+        layers = model.flat_layers()
+        weighted = [layer for layer in layers if layer.weights]
+        if unknown := set(names or ()) - {layer.name for layer in weighted}:
+            raise ValueError(f"compile: {model.name} has no layer {sorted(unknown)[0]!r} with weights")
+        chosen = [layer for layer in weighted if (layer.trainable if names is None else layer.name in names)]
+        self.trained = frozenset(chosen) | {layer for layer in layers if not layer.weights}
+        self.parameters = [w for layer in chosen for w in layer.weights if w.trainable]
+        self.penalties = Penalties(self.parameters)
         self.recipe = self.state = None
 
 

@@ -45,7 +45,11 @@ def save(model: Model, filepath: FilePath, overwrite: bool = True) -> None:
     weights that are not finite, FileExistsError for a file that may not be overwritten, OSError.
     """
     tensors = _weights(model)
-    training: dict[str, Any] = {"compile": model.get_compile_config(), "seed": random.get_seed()}
+    training: dict[str, Any] = {
+        "compile": model.get_compile_config(),
+        "trained": model.trained_layers(),
+        "seed": random.get_seed(),
+    }
     if model.optimizer is not None and model.optimizer.batches > 0:
         training["step"] = model.optimizer.batches
         tensors |= {_OPTIMIZER + name: array for name, array in model.optimizer_state().items()}
@@ -190,6 +194,8 @@ def _compile(filepath: FilePath, model: Model, header: safetensors.Header) -> di
         return {}
     try:
         model.compile_from_config(training["compile"])
+        if (trained := training.get("trained")) is not None:  # `trainable` may have been changed since
+            model.fix_trained_layers(trained)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{os.fsdecode(filepath)}: the model cannot be compiled: {_reason(error)}; load_model(compile=False) loads "
@@ -201,7 +207,7 @@ def _compile(filepath: FilePath, model: Model, header: safetensors.Header) -> di
     slots = {
         f"{_OPTIMIZER}{slot}/{parameter.path}": parameter.shape
         for slot in model.optimizer.slots
-        for parameter in model.trainable_weights
+        for parameter in model.trained_weights
     }
     return slots | {_ITERATIONS: ()}
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.layers.base import Array
+from fastcnn.layers.dropout import Dropout
 from fastcnn.layers.norm import BatchNormalization
 from fastcnn.models.update import WeightUpdate
 from fastcnn.optimizers import Optimizer
@@ -39,6 +40,7 @@ class TrainingState:
         self.weights = WeightUpdate(optimizer, self.layout, self.gradients, self.slots)
         self._statistics = [_Statistics(momentum, same) for momentum, same in _by_momentum(norms).items()]
         self._of_norm = {norm: part for part in self._statistics for norm in part.norms}
+        self._random_states: dict[tuple[Dropout, int], NDArray[np.int64]] = {}
         self._repeated = [w for norm in repeated_norms for w in (norm.moving_mean, norm.moving_variance)]
 
     # -- for programs --------------------------------------------------------------------------------------------------
@@ -51,6 +53,21 @@ class TrainingState:
         """Return where the batch's mean and variance of a layer go."""
         part = self._of_norm[norm]
         return part.layout.view(part.batch, norm.moving_mean), part.layout.view(part.batch, norm.moving_variance)
+
+    def random_state(self, layer: Dropout, call: int) -> NDArray[np.int64]:
+        """Return where the key and the counter of a dropout layer's random numbers are kept."""
+        if (layer, call) not in self._random_states:
+            self._random_states[layer, call] = np.zeros(2, np.int64)
+            self.begin_batch()
+        return self._random_states[layer, call]
+
+    def emit_penalties(self, program: Program) -> None:
+        """Append what regularizers add to the gradients."""
+        for parameter in self.layout.parameters:
+            penalty = parameter.regularizer
+            if penalty is not None:
+                gradient = self.gradient(parameter)
+                program.penalty_backward(parameter.memory, gradient, l1=penalty.l1, l2=penalty.l2)
 
     def emit_begin(self, program: Program) -> None:
         """Append what comes before the forward run: statistics of an earlier batch that were NaN must not stay so."""
@@ -75,6 +92,11 @@ class TrainingState:
         stepped = len(program)
         self.weights.emit_average(program)
         return UpdateSteps(begin, accumulated, normed, counted, stepped, len(program))
+
+    def begin_batch(self) -> None:
+        """Set the random numbers of the next training step: they follow from seeds and the number of batches."""
+        for (layer, call), state in self._random_states.items():
+            state[:] = np.array([layer.random_key(call), self.optimizer.batches], np.uint64).view(np.int64)
 
     def apply(self, where: str, program: Program, steps: UpdateSteps) -> None:
         """Run the update of a program for the batch at hand, whole: Ctrl-C waits until it is done.

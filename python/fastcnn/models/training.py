@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -29,6 +29,7 @@ from fastcnn.models.prepared import prepare_now, prepared
 from fastcnn.models.state import TrainingState
 from fastcnn.models.workspace import Workspace
 from fastcnn.optimizers import Optimizer
+from fastcnn.parameters import Parameter
 from fastcnn.program import Recipe
 from fastcnn.random import get_seed
 
@@ -137,6 +138,22 @@ class Trainer(Network):
         weighted = config.get("weighted_metrics")
         self.compile(config["optimizer"], config["loss"], metrics=config["metrics"], weighted_metrics=weighted)
 
+    def trained_layers(self) -> list[str] | None:
+        """Return the names of the layers with weights that training changes as `compile` fixed it, None before."""
+        compiled = self._compiled
+        if compiled is None or not self.built:
+            return None
+        return sorted(layer.name for layer in compiled.trained if layer.weights)
+
+    def fix_trained_layers(self, names: Collection[str]) -> None:
+        """Train these layers whatever their `trainable` says now; raises ValueError for a name that is not there."""
+        self._require_compiled("fix_trained_layers").note_trained(self, names)
+
+    @property
+    def trained_weights(self) -> list[Parameter]:
+        """The parameters that training changes as `compile` fixed it; empty before."""
+        return [] if self._compiled is None else list(self._compiled.parameters)
+
     def optimizer_state(self) -> dict[str, NDArray[Any]]:
         """Return the optimizer's slots as views "<slot>/<layer>/<weight>" and its "iterations"; empty if uncompiled."""
         return self._training()[1].arrays() if self._compiled is not None else {}
@@ -227,8 +244,10 @@ class Trainer(Network):
         weight, loss = program.cache["weight"], program.cache["loss"]
         assert batch.y is not None
         weight[...] = compiled.loss.row_weights(batch.y, batch.sample_weight, batch.size)
+        if train:
+            state.begin_batch()
         program.compute()
-        total = float(np.dot(loss.astype(np.float64), weight))
+        total = float(np.dot(loss.astype(np.float64), weight)) + compiled.penalties.total()
         if train and not math.isfinite(total):
             raise NonFiniteError(f"{where}: the loss is {total}; the weights are those before this batch")
         means.update(total, batch, program.outputs[0])

@@ -1,6 +1,8 @@
-"""Element by element: ReLU, leaky ReLU, sigmoid, addition, zero padding."""
+"""Element by element: ReLUs, sigmoid, addition, zero padding, dropout, concatenation, weight penalties."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -85,3 +87,59 @@ def zero_pad_backward(dy: ArrayLike, padding: Padding) -> Array:
     if H < 0 or W < 0:
         raise ValueError(f"zero_pad_backward: dy is {list(dy.shape)}, smaller than its padding {padding}")
     return dy[:, top : top + H, left : left + W].copy()
+
+
+@special_values
+def bounded_relu_forward(
+    x: ArrayLike, max_value: float = np.inf, negative_slope: float = 0.0, threshold: float = 0.0
+) -> Array:
+    """Return x > threshold ? min(x, max_value) : (x - threshold)*negative_slope, which keeps NaN."""
+    x = float64("bounded_relu_forward", "x", x)
+    below = (x - threshold) * negative_slope if negative_slope else np.where(np.isnan(x), x, 0.0)
+    return np.where(x > threshold, np.minimum(x, max_value), below)
+
+
+@special_values
+def bounded_relu_backward(
+    dy: ArrayLike, x: ArrayLike, max_value: float = np.inf, negative_slope: float = 0.0, threshold: float = 0.0
+) -> Array:
+    """Return dx = x > threshold ? (x < max_value ? dy : 0) : dy*negative_slope."""
+    dy = float64("bounded_relu_backward", "dy", dy)
+    x = float64("bounded_relu_backward", "x", x)
+    check_shape("bounded_relu_backward", "dy", dy.shape, x.shape)
+    return np.where(x > threshold, np.where(x < max_value, dy, 0.0), dy * negative_slope)
+
+
+def dropout(x: ArrayLike, state: tuple[int, int], rate: float) -> Array:
+    """Return x/(1-rate) where kept, else 0; the same from dy to dx.
+
+    Element i of x is kept if number i of NumPy's Philox stream of the key `state` is at least rate*2^32; each word of
+    the stream is two numbers, the lower half first.
+    """
+    x = float64("dropout", "x", x)
+    words = np.random.Philox(key=np.array(state, np.uint64)).random_raw((x.size + 1) // 2)
+    numbers = np.stack([words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)], axis=1).ravel()[: x.size]
+    return np.where(numbers.reshape(x.shape) >= round(rate * 2**32), x / (1 - rate), 0.0)
+
+
+def concatenate_forward(xs: Sequence[ArrayLike], axis: int = -1) -> Array:
+    """Return the arrays behind one another along an axis."""
+    return np.concatenate([float64("concatenate_forward", "xs", x) for x in xs], axis)
+
+
+def concatenate_backward(dy: ArrayLike, sizes: Sequence[int], axis: int = -1) -> list[Array]:
+    """Return dy cut into arrays of `sizes` along an axis."""
+    dy = float64("concatenate_backward", "dy", dy)
+    return np.split(dy, np.cumsum(sizes)[:-1], axis)
+
+
+def penalty_forward(w: ArrayLike, l1: float, l2: float) -> float:
+    """Return the sum of l1*|w| + l2*w*w."""
+    w = float64("penalty_forward", "w", w)
+    return float(l1 * np.abs(w).sum() + l2 * np.square(w).sum())
+
+
+def penalty_backward(w: ArrayLike, l1: float, l2: float) -> Array:
+    """Return the gradient l1*sign(w) + 2*l2*w; the sign of 0 is 0."""
+    w = float64("penalty_backward", "w", w)
+    return l1 * np.sign(w) + 2 * l2 * w
