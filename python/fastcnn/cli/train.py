@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", metavar="DATA", help="such data with the same classes to evaluate at the end")
     parser.add_argument("--optimizer", choices=tuple(_SAVED_ARRAYS), default="adam", help="default adam")
     parser.add_argument("--learning-rate", type=positive, default=0.001, metavar="RATE", help="default 0.001")
+    parser.add_argument(
+        "--schedule",
+        choices=("cosine", "constant"),
+        default="cosine",
+        help="of the learning rate: falling to 0 at the end (Loshchilov and Hutter 2017), or constant (default cosine)",
+    )
     parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of weights and order (default 0)")
     parser.add_argument(
         "--out",
@@ -71,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
             f"{options.image_size} x {options.image_size} pixels"
         )
     rate = options.learning_rate
+    if options.schedule == "cosine":
+        rate = optimizers.schedules.CosineDecay(rate, options.epochs * len(training))
     optimizer = optimizers.Adam(rate) if options.optimizer == "adam" else optimizers.SGD(rate, momentum=_MOMENTUM)
     model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     began = time.perf_counter()
