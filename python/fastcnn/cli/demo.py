@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default="demo", metavar="DIR", help="folder for everything the demo makes (default demo)"
     )
-    parser.add_argument("--epochs", type=whole(1), default=6, metavar="N", help="default 6")
+    parser.add_argument("--epochs", type=whole(1), default=8, metavar="N", help="default 8")
     parser.add_argument(
         "--seed", type=whole(0), default=0, metavar="N", help="of pictures, weights and order (default 0)"
     )
