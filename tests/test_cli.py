@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from fastcnn import cli
 from fastcnn._version import __version__
 from fastcnn.cli import architectures, demo, history, patterns, train
+from fastcnn.formats import atomic
 from fastcnn.layers import BatchNormalization, Conv2D, Dense, GlobalAveragePooling2D, Input, Rescaling
 from fastcnn.models import Model, Sequential, load_model, saving
 
@@ -446,6 +448,18 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert model.class_names == list(patterns.CLASSES)
     with Image.open(tmp_path / "demo" / "data" / "dots" / "000.png") as image:
         assert np.array_equal(np.asarray(image), patterns.draw("dots", 0, 0))
+
+
+@pytest.mark.usefixtures("quick_demo")
+def test_demo_asks_for_room_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    out, err = run(capsys, "demo", "--out", str(tmp_path), "--epochs", "1", code=1)
+    assert "Epoch" not in out
+    assert re.fullmatch(
+        rf"fastcnn demo: {tmp_path}/model\.safetensors: [\d,]+ bytes are needed and 1,000 are free\n", err
+    )
 
 
 @pytest.mark.usefixtures("quick_demo")

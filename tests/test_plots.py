@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import builtins
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +83,22 @@ def test_captions_are_cut_to_the_picture() -> None:
 def test_contact_sheet_refuses(shape: tuple[int, ...], captions: list[str], columns: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plots.contact_sheet(np.zeros(shape), captions, columns=columns)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_picture_that_cannot_be_finished_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    path = tmp_path / f"sheet.{ending}"
+    pictures = np.zeros((2, 8, 8, 3), np.uint8)
+    plots.contact_sheet(pictures, ["a", "b"], path)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
+        plots.contact_sheet(pictures + 9, ["c", "d"], path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]

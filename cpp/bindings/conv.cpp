@@ -225,7 +225,7 @@ void conv2d_forward(PyProgram& p, Array x, SharedPacked w, Array y, OptionalArra
         epilogue.bias = w->bias();
         k->conv2d_forward(s, w->choice, before, px, packed, epilogue, py_, scratch);
       },
-      p.kernels->conv2d_forward_scratch(s, w->choice, before, after));
+      p.kernels->conv2d_forward_scratch(s, w->choice, after));
 }
 
 void conv2d_backward_data(PyProgram& p, Array dy, SharedPacked w, Array dx, bool accumulate) {

@@ -5,29 +5,42 @@
 namespace fastcnn::bindings {
 namespace {
 
-void relu_forward(PyProgram& p, Array x, Array y) {
-  const Check check("relu_forward");
+// y = f(x) element by element, y may be x: call(kernels, size, x, y).
+template <class Call>
+void elementwise_forward(const Check& check, PyProgram& p, const char* name, Array& x, Array& y, Call call) {
   const Dims dims = dims_of(x);
   const float* px = check.in("x", x, dims);
   float* py_ = check.out("y", y, dims);
   check.apart("y", y, "x", x, true);
   p.keep(x, y);
-  p.append("relu_forward",
-           [k = p.kernels, size = total(dims), px, py_](const Scratch&) { k->relu_forward(size, px, py_); });
+  p.append(name, [k = p.kernels, size = total(dims), px, py_, call](const Scratch&) { call(*k, size, px, py_); });
+}
+
+// dx (+)= dy f'(x) from what the forward pass kept, x or y; dx may be dy: call(kernels, size, kept, dy, accumulate,
+// dx).
+template <class Call>
+void elementwise_backward(const Check& check, PyProgram& p, const char* name, const char* kept_name, Array& kept,
+                          Array& dy, Array& dx, bool accumulate, Call call) {
+  const Dims dims = dims_of(kept);
+  const float* pkept = check.in(kept_name, kept, dims);
+  const float* pdy = check.in("dy", dy, dims);
+  float* pdx = check.out("dx", dx, dims);
+  check.apart("dx", dx, kept_name, kept);
+  check.apart("dx", dx, "dy", dy, !accumulate);
+  p.keep(kept, dy, dx);
+  p.append(name, [k = p.kernels, size = total(dims), pkept, pdy, accumulate, pdx, call](const Scratch&) {
+    call(*k, size, pkept, pdy, accumulate, pdx);
+  });
+}
+
+void relu_forward(PyProgram& p, Array x, Array y) {
+  elementwise_forward(Check("relu_forward"), p, "relu_forward", x, y,
+                      [](const Kernels& k, auto... arguments) { k.relu_forward(arguments...); });
 }
 
 void relu_backward(PyProgram& p, Array y, Array dy, Array dx, bool accumulate) {
-  const Check check("relu_backward");
-  const Dims dims = dims_of(y);
-  const float* py_ = check.in("y", y, dims);
-  const float* pdy = check.in("dy", dy, dims);
-  float* pdx = check.out("dx", dx, dims);
-  check.apart("dx", dx, "y", y);
-  check.apart("dx", dx, "dy", dy, !accumulate);
-  p.keep(y, dy, dx);
-  p.append("relu_backward", [k = p.kernels, size = total(dims), py_, pdy, accumulate, pdx](const Scratch&) {
-    k->relu_backward(size, py_, pdy, accumulate, pdx);
-  });
+  elementwise_backward(Check("relu_backward"), p, "relu_backward", "y", y, dy, dx, accumulate,
+                       [](const Kernels& k, auto... arguments) { k.relu_backward(arguments...); });
 }
 
 void check_slope(const Check& check, float negative_slope) {
@@ -37,56 +50,31 @@ void check_slope(const Check& check, float negative_slope) {
 
 void leaky_relu_forward(PyProgram& p, Array x, Array y, float negative_slope) {
   const Check check("leaky_relu_forward");
-  const Dims dims = dims_of(x);
-  const float* px = check.in("x", x, dims);
-  float* py_ = check.out("y", y, dims);
   check_slope(check, negative_slope);
-  check.apart("y", y, "x", x, true);
-  p.keep(x, y);
-  p.append("leaky_relu_forward", [k = p.kernels, size = total(dims), px, negative_slope, py_](const Scratch&) {
-    k->leaky_relu_forward(size, px, negative_slope, py_);
-  });
+  elementwise_forward(check, p, "leaky_relu_forward", x, y,
+                      [negative_slope](const Kernels& k, int64_t size, const float* px, float* py_) {
+                        k.leaky_relu_forward(size, px, negative_slope, py_);
+                      });
 }
 
 void leaky_relu_backward(PyProgram& p, Array y, Array dy, Array dx, float negative_slope, bool accumulate) {
   const Check check("leaky_relu_backward");
-  const Dims dims = dims_of(y);
-  const float* py_ = check.in("y", y, dims);
-  const float* pdy = check.in("dy", dy, dims);
-  float* pdx = check.out("dx", dx, dims);
   check_slope(check, negative_slope);
-  check.apart("dx", dx, "y", y);
-  check.apart("dx", dx, "dy", dy, !accumulate);
-  p.keep(y, dy, dx);
-  p.append("leaky_relu_backward",
-           [k = p.kernels, size = total(dims), py_, pdy, negative_slope, accumulate, pdx](const Scratch&) {
-             k->leaky_relu_backward(size, py_, pdy, negative_slope, accumulate, pdx);
-           });
+  elementwise_backward(
+      check, p, "leaky_relu_backward", "y", y, dy, dx, accumulate,
+      [negative_slope](const Kernels& k, int64_t size, const float* py_, const float* pdy, bool add, float* pdx) {
+        k.leaky_relu_backward(size, py_, pdy, negative_slope, add, pdx);
+      });
 }
 
 void sigmoid_forward(PyProgram& p, Array x, Array y) {
-  const Check check("sigmoid_forward");
-  const Dims dims = dims_of(x);
-  const float* px = check.in("x", x, dims);
-  float* py_ = check.out("y", y, dims);
-  check.apart("y", y, "x", x, true);
-  p.keep(x, y);
-  p.append("sigmoid_forward",
-           [k = p.kernels, size = total(dims), px, py_](const Scratch&) { k->sigmoid_forward(size, px, py_); });
+  elementwise_forward(Check("sigmoid_forward"), p, "sigmoid_forward", x, y,
+                      [](const Kernels& k, auto... arguments) { k.sigmoid_forward(arguments...); });
 }
 
 void sigmoid_backward(PyProgram& p, Array y, Array dy, Array dx, bool accumulate) {
-  const Check check("sigmoid_backward");
-  const Dims dims = dims_of(y);
-  const float* py_ = check.in("y", y, dims);
-  const float* pdy = check.in("dy", dy, dims);
-  float* pdx = check.out("dx", dx, dims);
-  check.apart("dx", dx, "y", y);
-  check.apart("dx", dx, "dy", dy, !accumulate);
-  p.keep(y, dy, dx);
-  p.append("sigmoid_backward", [k = p.kernels, size = total(dims), py_, pdy, accumulate, pdx](const Scratch&) {
-    k->sigmoid_backward(size, py_, pdy, accumulate, pdx);
-  });
+  elementwise_backward(Check("sigmoid_backward"), p, "sigmoid_backward", "y", y, dy, dx, accumulate,
+                       [](const Kernels& k, auto... arguments) { k.sigmoid_backward(arguments...); });
 }
 
 void add_forward(PyProgram& p, Array a, Array b, Array y, bool relu) {
@@ -117,15 +105,10 @@ void copy(PyProgram& p, Array x, Array y, bool accumulate) {
 }
 
 void scale(PyProgram& p, Array x, Array y, float factor, float offset) {
-  const Check check("scale");
-  const Dims dims = dims_of(x);
-  const float* px = check.in("x", x, dims);
-  float* py_ = check.out("y", y, dims);
-  check.apart("y", y, "x", x, true);
-  p.keep(x, y);
-  p.append("scale", [k = p.kernels, size = total(dims), px, factor, offset, py_](const Scratch&) {
-    k->scale(size, px, factor, offset, py_);
-  });
+  elementwise_forward(Check("scale"), p, "scale", x, y,
+                      [factor, offset](const Kernels& k, int64_t size, const float* px, float* py_) {
+                        k.scale(size, px, factor, offset, py_);
+                      });
 }
 
 void fill(PyProgram& p, Array y, float value) {
@@ -144,33 +127,23 @@ void check_bounds(const Check& check, float max_value, float negative_slope, flo
 
 void bounded_relu_forward(PyProgram& p, Array x, Array y, float max_value, float negative_slope, float threshold) {
   const Check check("bounded_relu_forward");
-  const Dims dims = dims_of(x);
-  const float* px = check.in("x", x, dims);
-  float* py_ = check.out("y", y, dims);
   check_bounds(check, max_value, negative_slope, threshold);
-  check.apart("y", y, "x", x, true);
-  p.keep(x, y);
-  p.append("bounded_relu_forward",
-           [k = p.kernels, size = total(dims), px, max_value, negative_slope, threshold, py_](const Scratch&) {
-             k->bounded_relu_forward(size, px, max_value, negative_slope, threshold, py_);
-           });
+  elementwise_forward(
+      check, p, "bounded_relu_forward", x, y,
+      [max_value, negative_slope, threshold](const Kernels& k, int64_t size, const float* px, float* py_) {
+        k.bounded_relu_forward(size, px, max_value, negative_slope, threshold, py_);
+      });
 }
 
 void bounded_relu_backward(PyProgram& p, Array x, Array dy, Array dx, float max_value, float negative_slope,
                            float threshold, bool accumulate) {
   const Check check("bounded_relu_backward");
-  const Dims dims = dims_of(x);
-  const float* px = check.in("x", x, dims);
-  const float* pdy = check.in("dy", dy, dims);
-  float* pdx = check.out("dx", dx, dims);
   check_bounds(check, max_value, negative_slope, threshold);
-  check.apart("dx", dx, "x", x);
-  check.apart("dx", dx, "dy", dy, !accumulate);
-  p.keep(x, dy, dx);
-  p.append("bounded_relu_backward", [k = p.kernels, size = total(dims), px, pdy, max_value, negative_slope, threshold,
-                                     accumulate, pdx](const Scratch&) {
-    k->bounded_relu_backward(size, px, pdy, max_value, negative_slope, threshold, accumulate, pdx);
-  });
+  elementwise_backward(check, p, "bounded_relu_backward", "x", x, dy, dx, accumulate,
+                       [max_value, negative_slope, threshold](const Kernels& k, int64_t size, const float* px,
+                                                              const float* pdy, bool add, float* pdx) {
+                         k.bounded_relu_backward(size, px, pdy, max_value, negative_slope, threshold, add, pdx);
+                       });
 }
 
 // The state is read when the step runs: its second number changes from step to step.

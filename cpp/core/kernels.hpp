@@ -111,7 +111,7 @@ struct Kernels {
   int64_t (*conv2d_packed_size)(const Conv2DShape&, Conv2DAlgorithm);  // floats
   void (*conv2d_pack)(const Conv2DShape&, Conv2DAlgorithm, const float* w, const float* scale, float* packed);
   int64_t (*conv2d_statistics_blocks)(const Conv2DShape&, Conv2DAlgorithm);
-  ScratchSize (*conv2d_forward_scratch)(const Conv2DShape&, Conv2DAlgorithm, const Prologue&, const Epilogue&);
+  ScratchSize (*conv2d_forward_scratch)(const Conv2DShape&, Conv2DAlgorithm, const Epilogue&);
   void (*conv2d_forward)(const Conv2DShape&, Conv2DAlgorithm, const Prologue&, const float* x, const float* packed,
                          const Epilogue&, float* y, const Scratch&);
   // dx[N,H,W,C] (+)= dy[N,P,Q,K] convolved with w turned round; `packed` holds the weights turned and packed

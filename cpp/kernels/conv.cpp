@@ -40,8 +40,7 @@ int64_t conv2d_statistics_blocks(const Conv2DShape& s, Conv2DAlgorithm algorithm
   return algorithm == Conv2DAlgorithm::winograd ? winograd::grid(winograd_forward(s)).chunks
                                                 : gemm::grid(gemm::forward_problem(s), false).blocks;
 }
-ScratchSize conv2d_forward_scratch(const Conv2DShape& s, Conv2DAlgorithm algorithm, const Prologue&,
-                                   const Epilogue& epilogue) {
+ScratchSize conv2d_forward_scratch(const Conv2DShape& s, Conv2DAlgorithm algorithm, const Epilogue& epilogue) {
   if (algorithm == Conv2DAlgorithm::winograd) return winograd::scratch_size(winograd_forward(s));
   return gemm::scratch_size(gemm::forward_problem(s), epilogue.pool);
 }

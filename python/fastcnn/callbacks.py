@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+
+from fastcnn.formats.atomic import atomic_open
 
 if TYPE_CHECKING:
     from fastcnn.models.model import Model
@@ -159,10 +162,12 @@ class History(Callback):
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a table with one row per epoch, the column "epoch" counted from 0."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["epoch", *self.history])
-            writer.writerows(zip(self.epoch, *self.history.values(), strict=True))
+        table = io.StringIO(newline="")
+        writer = csv.writer(table)
+        writer.writerow(["epoch", *self.history])
+        writer.writerows(zip(self.epoch, *self.history.values(), strict=True))
+        with atomic_open(path) as file:
+            file.write(table.getvalue().encode())
 
 
 class LambdaCallback(Callback):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastcnn.callbacks import History
+from fastcnn.formats.atomic import atomic_open
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +45,8 @@ def history(h: History | Mapping[str, Sequence[float]], path: str | os.PathLike[
         axes.grid(alpha=0.3)
         axes.legend()
     if path is not None:
-        figure.savefig(path, dpi=120)
+        with atomic_open(path) as file:
+            figure.savefig(file, format=_format(path), dpi=120)
     return figure
 
 
@@ -85,5 +87,12 @@ def contact_sheet(
             caption = caption[:-1]
         draw.text((left, top + height), caption, fill=colour)
     if path is not None:
-        sheet.save(path)
+        with atomic_open(path) as file:
+            sheet.save(file, format=_format(path))
     return sheet
+
+
+def _format(path: str | os.PathLike[str]) -> str:
+    """Return the picture format that a file name's ending means, PNG without one."""
+    ending = os.path.splitext(os.fspath(path))[1][1:].lower()
+    return "jpeg" if ending == "jpg" else ending or "png"

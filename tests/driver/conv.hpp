@@ -45,7 +45,7 @@ inline void check_conv(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
     Floats y = residual;
     const Epilogue epilogue{
         bias.data(), variant & 2 ? y.data() : residual.data(), (variant & 1) != 0, nullptr, nullptr, nullptr, false};
-    run("conv2d_forward", table->conv2d_forward_scratch(s, algorithm, plain, epilogue), {output(y)},
+    run("conv2d_forward", table->conv2d_forward_scratch(s, algorithm, epilogue), {output(y)},
         [&](const Scratch& scratch) {
           table->conv2d_forward(s, algorithm, plain, x.data(), packed.data(), epilogue, y.data(), scratch);
         });
@@ -64,7 +64,7 @@ inline void check_conv(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
     Floats y(outputs), statistics(blocks * 2 * s.K);
     Guarded<int64_t> counts(blocks);
     const Epilogue epilogue{nullptr, nullptr, false, statistics.data(), counts.data(), nullptr, false};
-    run("conv2d_forward", table->conv2d_forward_scratch(s, algorithm, before, epilogue),
+    run("conv2d_forward", table->conv2d_forward_scratch(s, algorithm, epilogue),
         {output(y), output(statistics), output(counts)}, [&](const Scratch& scratch) {
           table->conv2d_forward(s, algorithm, before, x.data(), packed.data(), epilogue, y.data(), scratch);
         });
@@ -83,7 +83,7 @@ inline void check_conv(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
     Floats y(pooled);
     Guarded<uint8_t> argmax(pooled);
     const Epilogue epilogue{bias.data(), nullptr, true, nullptr, nullptr, argmax.data(), true};
-    run("conv2d_forward", table->conv2d_forward_scratch(s, algorithm, plain, epilogue), {output(y), output(argmax)},
+    run("conv2d_forward", table->conv2d_forward_scratch(s, algorithm, epilogue), {output(y), output(argmax)},
         [&](const Scratch& scratch) {
           table->conv2d_forward(s, algorithm, plain, x.data(), packed.data(), epilogue, y.data(), scratch);
         });

@@ -18,7 +18,7 @@ from fastcnn.cli import patterns
 from fastcnn.cli.architectures import SEED, build_for_training
 from fastcnn.cli.arguments import whole
 from fastcnn.cli.history import NO_CURVES, write_history
-from fastcnn.cli.train import json_lines
+from fastcnn.cli.train import check_space, json_lines
 from fastcnn.formats.atomic import check_writable
 from fastcnn.layers import Dense, Flatten, Input, Rescaling
 from fastcnn.models import Model, Sequential
@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
     model = build_for_training(SEED, patterns.SIZE, len(patterns.CLASSES))
     model.class_names = training.class_names
+    check_space(model_path, model, "adam")
     say(f"Training ResNet50, {model.count_params():,} parameters, on {len(training.file_paths)} pictures")
     callbacks = [json_lines()] if options.json else []
     history = _fit(model, training, test, options.epochs, verbose=0 if options.json else "auto", callbacks=callbacks)

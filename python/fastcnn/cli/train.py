@@ -18,6 +18,7 @@ from fastcnn.cli.architectures import NAMES, build_for_training
 from fastcnn.cli.arguments import fraction, model_file, positive, whole
 from fastcnn.cli.history import NO_CURVES, write_history
 from fastcnn.formats.atomic import check_writable
+from fastcnn.models import Model
 from fastcnn.report import memory_size
 from fastcnn.utils import set_random_seed
 
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     _check_classes(options.data, counts)
     test = None if options.test is None else _open(options, options.test, class_names=names)
     model = build_for_training(options.model, options.image_size, len(names))
-    check_writable(options.out, _FLOAT_BYTES * _SAVED_ARRAYS[options.optimizer] * model.count_params())
+    check_space(options.out, model, options.optimizer)
     model.class_names = names
     held_out = 0 if validation is None else len(validation.file_paths)
     if not options.json:
@@ -105,6 +106,11 @@ def run(options: argparse.Namespace) -> int:
     if curves not in made:
         print(NO_CURVES)
     return 0
+
+
+def check_space(path: str | os.PathLike[str], model: Model, optimizer: str) -> None:
+    """Raise OSError unless the trained model with its optimizer's slots could be saved there."""
+    check_writable(path, _FLOAT_BYTES * _SAVED_ARRAYS[optimizer] * model.count_params())
 
 
 def json_lines() -> Callback:

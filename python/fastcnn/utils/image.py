@@ -137,7 +137,12 @@ def save_img(
         if image.mode == "RGBA":
             warnings.warn("save_img: JPEG has no alpha channel; it is dropped", stacklevel=2)
             image = image.convert("RGB")
-    image.save(path, format=file_format, **kwargs)
+    try:
+        image.save(path, format=file_format, **kwargs)
+    except OSError as error:  # Pillow has removed what it had written
+        if error.filename is not None or not isinstance(path, str | os.PathLike):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
 
 
 def _channels_first(function: str, data_format: str | None) -> bool:
