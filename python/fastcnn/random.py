@@ -28,6 +28,13 @@ def set_seed(seed: int) -> None:
         _seed, _drawn = int(seed), 0
 
 
+def restore_seed(seed: int) -> None:
+    """Set the default seed that a backup was made with; the sequence of `next_seed` goes on where it is."""
+    global _seed
+    with _lock:
+        _seed = seed
+
+
 def get_seed() -> int:
     """Return the process-wide default seed, drawn once from the operating system when `set_seed` was never called."""
     global _seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,11 +15,19 @@ from fastcnn.data.order import epoch_order
 from fastcnn.data.picture import CHANNELS, ColorMode, load_picture
 from fastcnn.data.prefetch import default_threads, prefetch
 from fastcnn.data.resize import Fit, resize_into
+from fastcnn.digest import digest
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int32] | Array
 LabelMode = Literal["int", "categorical", "binary"]
 OnError = Literal["raise", "skip"]
+
+
+def files_digest(paths: Sequence[str], labels: NDArray[Any] | None) -> str:
+    """Return a digest of the files' names with those of their folders, and of their labels."""
+    names = (os.path.join(os.path.basename(os.path.dirname(path)), os.path.basename(path)) for path in paths)
+    found = b"" if labels is None else np.asarray(labels, np.int64).tobytes()
+    return digest(found, *(os.fsencode(name) for name in names))
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,17 @@ class ImageDataset:
         if not self.shuffle:
             return np.arange(len(self.file_paths))
         return epoch_order(len(self.file_paths), self.seed, epoch)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these pictures and their order from others, wherever their folder lies."""
+        return {
+            "pictures": len(self.file_paths),
+            "files": files_digest(self.file_paths, self.labels),
+            "options": repr(self.options),
+            "label_mode": self.label_mode,
+            "batch_size": self.batch_size,
+            "seed": self.seed if self.shuffle else None,
+        }
 
     def __iter__(self) -> Iterator[Array | tuple[Array, Labels]]:
         epoch, self.next_epoch = self.next_epoch, self.next_epoch + 1

@@ -17,6 +17,8 @@ from fastcnn.metrics.base import MeanMetric, per_output
 class CategoricalAccuracy(MeanMetric):
     """Share of samples whose largest output is their class; of equal outputs the first counts."""
 
+    rises = True
+
     def __init__(self, name: str = "categorical_accuracy") -> None:
         super().__init__(name)
 
@@ -40,6 +42,7 @@ class SparseCategoricalAccuracy(CategoricalAccuracy):
 class BinaryAccuracy(MeanMetric):
     """Share of outputs above `threshold` where the label [N,K] is 1, and not where it is 0."""
 
+    rises = True
     arguments = ("threshold",)
     labels = "outputs"
 

@@ -24,6 +24,8 @@ class AUC(Metric):
     the mean is taken, weighted by `label_weights`. Outputs must be probabilities, or logits with `from_logits`.
     """
 
+    state = ("_counts",)
+    rises = True
     labels = "outputs"
     _counts: Values | None  # [label 0 or 1][thresholds that an output passed][output]: the weight of such outputs
     arguments = (

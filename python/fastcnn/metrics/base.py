@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
@@ -14,10 +15,13 @@ Values = NDArray[np.float64]
 class Metric:
     """A number that batches of labels and outputs [N,K] build up: `update_state`, `result`, `reset_state`.
 
-    `labels` says which labels it reads: "any", or "outputs" for those with one value per output.
+    `labels` says which labels it reads: "any", or "outputs" for those with one value per output. `rises` says whether
+    higher is better, None where neither is. `state` names the attributes that batches change.
     """
 
     arguments: ClassVar[tuple[str, ...]] = ()
+    state: ClassVar[tuple[str, ...]] = ()
+    rises: ClassVar[bool | None] = None
     labels: ClassVar[Literal["any", "outputs"]] = "any"
     ignored: int | None = None  # the loss's ignore_class, a label that is no class
 
@@ -37,6 +41,15 @@ class Metric:
         """Forget all batches."""
         raise NotImplementedError
 
+    def get_state(self) -> dict[str, Any]:
+        """Return what the batches since the last reset have left."""
+        return {name: copy.copy(getattr(self, name)) for name in self.state}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        for name in self.state:
+            setattr(self, name, copy.copy(state[name]))
+
     def __call__(self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
         """Add a batch and return the metric of all so far."""
         self.update_state(y_true, y_pred, sample_weight)
@@ -54,6 +67,8 @@ class Metric:
 
 class MeanMetric(Metric):
     """The weighted mean over all samples since the last reset of a number per sample; a subclass says which."""
+
+    state = ("_total", "_count")
 
     def values(self, y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[Any]:
         """Return the metric of each of N predictions [N,K]."""

@@ -22,6 +22,7 @@ class ConfusionCounts(Metric):
     are thresholds; `class_id` looks at one output alone.
     """
 
+    state = ("positives", "negatives")
     labels = "outputs"
     arguments: ClassVar[tuple[str, ...]] = ("thresholds",)
 
@@ -88,6 +89,7 @@ class _Count(ConfusionCounts):
 class TruePositives(_Count):
     """How many outputs are above the threshold and have the label 1."""
 
+    rises = True
     default_name = "true_positives"
 
     def result(self) -> Any:
@@ -98,6 +100,7 @@ class TruePositives(_Count):
 class FalsePositives(_Count):
     """How many outputs are above the threshold but have the label 0."""
 
+    rises = False
     default_name = "false_positives"
 
     def result(self) -> Any:
@@ -108,6 +111,7 @@ class FalsePositives(_Count):
 class TrueNegatives(_Count):
     """How many outputs are not above the threshold and have the label 0."""
 
+    rises = True
     default_name = "true_negatives"
 
     def result(self) -> Any:
@@ -118,6 +122,7 @@ class TrueNegatives(_Count):
 class FalseNegatives(_Count):
     """How many outputs are not above the threshold but have the label 1."""
 
+    rises = False
     default_name = "false_negatives"
 
     def result(self) -> Any:
@@ -128,6 +133,7 @@ class FalseNegatives(_Count):
 class Precision(ConfusionCounts):
     """Share of the positives that are right; 0 if there is none."""
 
+    rises = True
     arguments = ("thresholds", "top_k", "class_id")
 
     def __init__(
@@ -147,6 +153,7 @@ class Precision(ConfusionCounts):
 class Recall(ConfusionCounts):
     """Share of the labels 1 that are found; 0 if there is none."""
 
+    rises = True
     arguments = ("thresholds", "top_k", "class_id")
 
     def __init__(

@@ -11,6 +11,8 @@ from fastcnn.metrics.base import MeanMetric, weights_of
 
 
 class _LossMetric(MeanMetric):
+    rises = False
+
     def __init__(self, name: str, loss: Loss) -> None:
         self.loss = loss
         super().__init__(name)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastcnn.digest import digest
 from fastcnn.graph import Shape
 from fastcnn.layers.base import Array
 from fastcnn.losses import Loss
@@ -49,10 +50,15 @@ class Source:
     """Batches of any number of epochs; `steps` is their number in one epoch, None if unknown."""
 
     steps: int | None = None
+    regular = True  # whether each epoch has exactly `steps` batches, if that is known
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch, counted from 0."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, counted from 0, without the first `start` of them."""
         raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these data from others, in JSON's types: a resumed run must have the same."""
+        return {"batches": self.steps}
 
 
 class ArraySource(Source):
@@ -66,12 +72,12 @@ class ArraySource(Source):
         self.seed = seed
         self.steps = math.ceil(len(x) / batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield batches of `batch_size` samples and a smaller last one."""
         from fastcnn.data.order import epoch_order  # with it comes all that reads pictures
 
         order = None if self.seed is None else epoch_order(len(self.x), self.seed, epoch)
-        for begin in range(0, len(self.x), self.batch_size):
+        for begin in range(start * self.batch_size, len(self.x), self.batch_size):
             rows = slice(begin, min(begin + self.batch_size, len(self.x)))
             chosen = rows if order is None else order[rows]
             yield Batch(
@@ -84,6 +90,12 @@ class ArraySource(Source):
                 np.arange(rows.start, rows.stop) if order is None else order[rows],
             )
 
+    def identity(self) -> dict[str, Any]:
+        """Return size, first sample and labels of the arrays, batch size and order."""
+        parts = [self.x[0], *(array for array in (self.y, self.sample_weight) if array is not None)]
+        content = digest(*(np.asarray(part).tobytes() for part in parts))
+        return {"samples": list(self.x.shape), "content": content, "batch_size": self.batch_size, "seed": self.seed}
+
 
 class IterableSource(Source):
     """A dataset that can be iterated again and again, or a generator, giving x, (x, y) or (x, y, sample_weight)."""
@@ -93,20 +105,33 @@ class IterableSource(Source):
         self.data = data
         self.shape = shape
         self.steps = len(data) if isinstance(data, Sized) else None
+        self.regular = getattr(data, "on_error", "raise") == "raise"  # a batch of unreadable pictures is left out
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield what the data give for an epoch; samples without numbers of their own are counted."""
-        numbered: Callable[[int], Iterable[tuple[Sequence[int], Any]]] | None = getattr(self.data, "numbered", None)
-        epochs: Callable[[int], Iterable[Any]] | None = getattr(self.data, "epoch", None)
-        if numbered is not None:
-            for numbers, item in numbered(epoch):
-                yield from _batch(self.where, item, self.shape, epoch, np.asarray(numbers))
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield what the data give for an epoch; samples without numbers of their own are counted.
+
+        Only data that can begin at a batch do so; others are read from the epoch's first.
+        """
+        numbered: Callable[..., Iterable[tuple[Sequence[int], Any]]] | None = getattr(self.data, "numbered", None)
+        if numbered is None:
+            yield from islice(self._counted(epoch), start, None)
             return
+        items = numbered(epoch, start) if self.regular else numbered(epoch)
+        found = (b for numbers, item in items for b in _batch(self.where, item, self.shape, epoch, np.asarray(numbers)))
+        yield from islice(found, 0 if self.regular else start, None)
+
+    def _counted(self, epoch: int) -> Iterator[Batch]:
+        epochs: Callable[[int], Iterable[Any]] | None = getattr(self.data, "epoch", None)
         seen = 0
         for item in self.data if epochs is None else epochs(epoch):
             for batch in _batch(self.where, item, self.shape, epoch):
                 yield replace(batch, numbers=np.arange(seen, seen + batch.size))
                 seen += batch.size
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the data say of themselves, or else their number of batches."""
+        own: Callable[[], dict[str, Any]] | None = getattr(self.data, "identity", None)
+        return {"batches": self.steps} if own is None else own()
 
 
 class IndexedSource(Source):
@@ -123,14 +148,14 @@ class IndexedSource(Source):
         self.seed = seed
         self.steps = len(data)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield all batches once."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield all batches once, without the first `start`."""
         from fastcnn.data.order import epoch_order
 
         count = len(self.data)
         order = range(count) if self.seed is None else epoch_order(count, self.seed, epoch).tolist()
         getattr(self.data, "on_epoch_begin", _nothing)()
-        for number, item in self._items(order):
+        for number, item in self._items(order[start:]):
             for batch in _batch(self.where, item, self.shape, epoch):
                 yield replace(batch, numbers=(number << 32) + np.arange(batch.size))
         getattr(self.data, "on_epoch_end", _nothing)()
@@ -149,7 +174,12 @@ class IndexedSource(Source):
 
 
 class EndlessSource(Source):
-    """Exactly `steps` batches per epoch: each goes on where the last one stopped, and begins again at the end."""
+    """Exactly `steps` batches per epoch: each goes on where the last one stopped, and begins again at the end.
+
+    `first_epoch` is that in which the data begin; without it the first one asked for.
+    """
+
+    first_epoch: int | None = None
 
     def __init__(self, where: str, source: Source, steps: int) -> None:
         self.where = where
@@ -157,20 +187,35 @@ class EndlessSource(Source):
         self.steps = steps
         self._batches: Iterator[Batch] | None = None
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the next `steps` batches; raises ValueError when the data end before that and cannot begin again."""
+        steps = self.steps or 0
         if self._batches is None:
-            self._batches = self._all(epoch)
-        return _exactly(self.where, self._batches, self.steps or 0)
+            first = epoch if self.first_epoch is None else self.first_epoch
+            self._batches = self._all(first, (epoch - first) * steps + start)
+        return _exactly(self.where, self._batches, steps - start)
 
-    def _all(self, first: int) -> Iterator[Batch]:
-        for epoch in count(first):
+    def identity(self) -> dict[str, Any]:
+        """Return that of the data, and the batches taken as an epoch."""
+        return self.source.identity() | {"steps_per_epoch": self.steps}
+
+    def _all(self, first: int, passed: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch after the other, without the first `passed` of them."""
+        epochs = start = 0
+        if self.source.steps and self.source.regular:
+            epochs, start = divmod(passed, self.source.steps)
+            passed = 0
+        for epoch in count(first + epochs):
             empty = True
-            for batch in self.source.epoch(epoch):
+            for batch in self.source.epoch(epoch, start):
                 empty = False
-                yield batch
+                if passed > 0:
+                    passed -= 1
+                else:
+                    yield batch
             if empty:
                 return
+            start = 0
 
 
 class FirstSteps(Source):
@@ -181,9 +226,9 @@ class FirstSteps(Source):
         self.source = source
         self.steps = steps
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches; raises ValueError when the data end before that."""
-        return _exactly(self.where, self.source.epoch(epoch), self.steps or 0)
+        return _exactly(self.where, self.source.epoch(epoch, start), (self.steps or 0) - start)
 
 
 def _exactly(where: str, batches: Iterator[Batch], steps: int) -> Iterator[Batch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,11 +86,30 @@ class Means:
     def __init__(self, compiled: Compiled) -> None:
         self._metrics = compiled.metrics
         self._weighted = compiled.weighted
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all batches."""
         self._loss, self._count = 0.0, 0
         for metric in self._metrics.values():
             metric.reset_state()
 
+    def get_state(self) -> dict[str, Any]:
+        """Return what the batches so far have left, the metrics' parts under their names."""
+        return {"loss": self._loss, "count": self._count} | {
+            f"{name}/{part}": value
+            for name, metric in self._metrics.items()
+            for part, value in metric.get_state().items()
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` returned; raises KeyError for a part that is missing."""
+        self._loss, self._count = state["loss"], state["count"]
+        for name, metric in self._metrics.items():
+            metric.set_state({part: state[f"{name}/{part}"] for part in metric.get_state()})
+
     def update(self, loss: float, batch: Batch, p: Array) -> None:
+        """Add a batch with its mean loss and outputs."""
         self._loss += loss * batch.size
         self._count += batch.size
         assert batch.y is not None
@@ -98,5 +117,6 @@ class Means:
             metric.update_state(batch.y, p, batch.sample_weight if name in self._weighted else None)
 
     def result(self) -> Logs:
+        """Return the means so far."""
         means = {"loss": self._loss / self._count if self._count else 0.0}
         return means | {name: float(metric.result()) for name, metric in self._metrics.items()}

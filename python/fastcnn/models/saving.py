@@ -22,6 +22,7 @@ from fastcnn.formats import FilePath, ModelFileError, detect, safetensors
 if TYPE_CHECKING:
     from fastcnn.layers import Layer
     from fastcnn.models.model import Model
+    from fastcnn.models.training import Trainer
 
 SUFFIX = ".safetensors"
 
@@ -89,7 +90,7 @@ def load_model(
     model = _build(filepath, header.metadata, custom_objects or {})
     stored = _optimizer_shapes(header)
     state = _compile(filepath, model, header) if compile else {}
-    file = safetensors.read(filepath, _shapes(model) | (state or stored))
+    file = safetensors.read(filepath, weight_shapes(model) | (state or stored))
     restored = {name.removeprefix(_OPTIMIZER): _optimizer_array(filepath, name, file.tensors[name]) for name in state}
     _assign(model, file.tensors)
     if restored:
@@ -104,7 +105,7 @@ def load_weights(model: Model, filepath: FilePath, by_name: bool = False, skip_m
     they are and warns. Raises ModelFileError listing every name that is missing, unexpected or of another shape.
     """
     header = _read_header(filepath)
-    own = _shapes(model)
+    own = weight_shapes(model)
     found = {name: info.shape for name, info in header.tensors.items()}
     expected = found.copy() if by_name else {}
     for name, shape in own.items():
@@ -149,7 +150,8 @@ def _read_header(filepath: FilePath) -> safetensors.Header:
     return safetensors.read_header(filepath)
 
 
-def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
+def weight_shapes(model: Trainer) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight by its path."""
     return {parameter.path: parameter.shape for parameter in model.weights}
 
 
@@ -173,7 +175,7 @@ def _assign(model: Model, tensors: Mapping[str, NDArray[Any]]) -> None:
 def _build(filepath: FilePath, metadata: Mapping[str, str], custom_objects: Mapping[str, type[Layer]]) -> Model:
     from fastcnn.models import Model, Sequential
 
-    stored = _json(filepath, metadata, _CONFIG)
+    stored = metadata_json(filepath, metadata, _CONFIG)
     cls = next((cls for cls in (Model, Sequential) if cls.__name__ == stored.get("class_name")), None)
     if cls is None:
         raise ModelFileError(
@@ -189,7 +191,7 @@ def _build(filepath: FilePath, metadata: Mapping[str, str], custom_objects: Mapp
 
 def _compile(filepath: FilePath, model: Model, header: safetensors.Header) -> dict[str, tuple[int, ...]]:
     """Compile the model as it was, if it was; return the shapes of the optimizer's state, if it had made a step."""
-    training = _json(filepath, header.metadata, _TRAINING)
+    training = metadata_json(filepath, header.metadata, _TRAINING)
     if training.get("compile") is None:
         return {}
     try:
@@ -234,7 +236,7 @@ def _class_names(filepath: FilePath, metadata: Mapping[str, str]) -> list[str] |
     return names
 
 
-def _json(filepath: FilePath, metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+def metadata_json(filepath: FilePath, metadata: Mapping[str, str], key: str) -> dict[str, Any]:
     """Return the JSON object under a key, empty if there is none."""
     value = _parse(filepath, metadata, key) if key in metadata else {}
     if not isinstance(value, dict):

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastcnn import losses, metrics, optimizers
 from fastcnn.callbacks import Callback, CallbackList, History
+from fastcnn.callbacks.names import find_name
 from fastcnn.errors import NonFiniteError
 from fastcnn.fuse import lower
 from fastcnn.graph import Node, Shape
@@ -24,13 +25,14 @@ from fastcnn.losses import Loss
 from fastcnn.models import batches
 from fastcnn.models.batches import BATCH_SIZE, Batch, Source, open_source
 from fastcnn.models.compiled import Compiled, Logs, Means
+from fastcnn.models.fit import FitRun
 from fastcnn.models.network import Network, Tensor
 from fastcnn.models.prepared import prepare_now, prepared
 from fastcnn.models.state import TrainingState
 from fastcnn.models.workspace import Workspace
 from fastcnn.optimizers import Optimizer
 from fastcnn.parameters import Parameter
-from fastcnn.program import Recipe
+from fastcnn.program import BoundProgram, Recipe
 from fastcnn.random import get_seed
 
 Callbacks = Callback | Sequence[Callback] | None
@@ -53,6 +55,7 @@ class Trainer(Network):
         self._compiled: Compiled | None = None
         self._training_lock = threading.Lock()
         self._filled = False  # whether every weight has its first value
+        self._run: FitRun | None = None
         self.stop_training = False
         super().__init__(inputs, outputs, name, trainable)
 
@@ -230,8 +233,11 @@ class Trainer(Network):
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
-    def _compute(self, where: str, workspace: Workspace, batch: Batch, train: bool, means: Means) -> None:
-        """Add a batch to the means, in training update the weights too; raises NonFiniteError before the update."""
+    def _compute(self, where: str, workspace: Workspace, batch: Batch, train: bool) -> tuple[BoundProgram, float]:
+        """Run a batch forward, in training backward too; return the program with the outputs, and the mean loss.
+
+        Raises NonFiniteError for a loss in training that is not finite.
+        """
         compiled = self._require_compiled(where)
         t = batches.targets(where, compiled.loss, batch, self._classes)
         if train:
@@ -249,10 +255,8 @@ class Trainer(Network):
         program.compute()
         total = float(np.dot(loss.astype(np.float64), weight)) + compiled.penalties.total()
         if train and not math.isfinite(total):
-            raise NonFiniteError(f"{where}: the loss is {total}; the weights are those before this batch")
-        means.update(total, batch, program.outputs[0])
-        if train:
-            program.update(where)
+            raise NonFiniteError(f"{where}: the loss is {total}; the weights are those before this batch", total)
+        return program, total
 
     def _one_batch(
         self,
@@ -277,7 +281,10 @@ class Trainer(Network):
         batch = prepare_now(batch, recipe.preparation, train)
         means = Means(compiled)
         with self._lease() as workspace:
-            self._compute(where, workspace, batch, train, means)
+            program, loss = self._compute(where, workspace, batch, train)
+            if train:
+                program.update(where)
+            means.update(loss, batch, program.outputs[0])
         return means.result()
 
     def _with_class_weight(self, where: str, batch: Batch, class_weight: Mapping[int, float] | None) -> Batch:
@@ -358,7 +365,8 @@ class Trainer(Network):
         x is an array [N,...] with labels y, a dataset that gives (x, y) batches, or a generator with `steps_per_epoch`.
         The order of shuffled arrays follows from (seed, epoch). Raises ValueError and TypeError for data that do not
         fit, before the first step, NonFiniteError for a loss that is not finite, RuntimeError if the model is already
-        being trained.
+        being trained. Ctrl-C ends training before or after the batch at hand: the History so far is returned, its
+        `interrupted` true, and another `fit` goes on from there.
         """
         with self._exclusive("fit"):
             compiled = self._require_compiled("fit")
@@ -386,49 +394,37 @@ class Trainer(Network):
                 if sample_weight is not None:
                     raise ValueError("fit: class_weight and sample_weight exclude each other")
                 batches.checked_class_weight("fit", class_weight, compiled.loss.label_classes(self._classes))
-            hooks = self._hooks(callbacks, verbose, source, history=True, epochs=epochs)
-            self._fit(source, validation, hooks, range(initial_epoch, epochs), class_weight, validation_freq)
+            names = self.metrics_names + [f"val_{name}" for name in self.metrics_names if validation is not None]
+            hooks = self._hooks(callbacks, verbose, source, history=True, epochs=epochs, metrics=names)
+            with self._lease() as workspace:
+                self._run = FitRun(
+                    self,
+                    workspace,
+                    source,
+                    validation,
+                    hooks,
+                    range(initial_epoch, epochs),
+                    class_weight,
+                    validation_freq,
+                )
+                try:
+                    self._run.run()
+                finally:
+                    self._run = None
             assert hooks.history is not None
             return hooks.history
 
-    def _fit(
-        self,
-        source: Source,
-        validation: Source | None,
-        hooks: CallbackList,
-        epochs: range,
-        class_weight: Mapping[int, float] | None,
-        validation_freq: int | Sequence[int],
-    ) -> None:
-        compiled = self._require_compiled("fit")
-        preparation = self._training()[0].preparation
-        self.stop_training = False
-        logs: Logs = {}
-        with self._lease() as workspace:
-            hooks.on_train_begin()
-            for epoch in epochs:
-                hooks.on_epoch_begin(epoch)
-                means = Means(compiled)
-                logs = {}
-                for step, batch in enumerate(prepared(source.epoch(epoch), preparation, training=True)):
-                    hooks.on_train_batch_begin(step)
-                    weighted = self._with_class_weight("fit", batch, class_weight)
-                    where = f"fit: epoch {epoch + 1}, batch {step + 1}"
-                    self._compute(where, workspace, weighted, True, means)
-                    logs = means.result()
-                    hooks.on_train_batch_end(step, logs)
-                    if self.stop_training:
-                        break
-                if validation is not None and _due(epoch, validation_freq):
-                    # training's metric objects are free again: `logs` holds their results
-                    found = self._evaluate("fit: validation", workspace, validation, hooks)
-                    logs |= {f"val_{name}": value for name, value in found.items()}
-                hooks.on_epoch_end(epoch, logs)
-                if self.stop_training:
-                    break
-            if epochs:
-                self._training()[1].weights.finish()
-            hooks.on_train_end(logs)
+    def running_fit(self) -> FitRun:
+        """Return the run of `fit` that is going on, for callbacks; raises RuntimeError if none is."""
+        if self._run is None:
+            raise RuntimeError(f"{self.name}: fit is not running")
+        return self._run
+
+    def metric_rises(self, name: str) -> bool | None:
+        """Return whether a higher value of a compiled metric is better, None if that is not known."""
+        metrics = {} if self._compiled is None else self._compiled.metrics
+        found = find_name(name, metrics)
+        return None if found is None else metrics[found].rises
 
     def _check_labels(self, where: str, x: Any, y: Any, loss: Loss) -> None:
         """Check the labels of arrays all at once; those of datasets are checked batch by batch."""
@@ -494,7 +490,8 @@ class Trainer(Network):
         hooks.on_test_begin()
         for step, batch in enumerate(prepared(source.epoch(0), preparation, training=False)):
             hooks.on_test_batch_begin(step)
-            self._compute(where, workspace, batch, False, means)
+            program, loss = self._compute(where, workspace, batch, False)
+            means.update(loss, batch, program.outputs[0])
             logs = means.result()
             hooks.on_test_batch_end(step, logs)
         if not logs:
@@ -559,9 +556,3 @@ def _returned(logs: Logs, return_dict: bool) -> Any:
     if return_dict:
         return logs
     return list(logs.values()) if len(logs) > 1 else logs["loss"]
-
-
-def _due(epoch: int, validation_freq: int | Sequence[int]) -> bool:
-    if isinstance(validation_freq, int):
-        return (epoch + 1) % validation_freq == 0
-    return epoch + 1 in validation_freq

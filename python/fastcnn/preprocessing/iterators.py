@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastcnn.data.dataset import files_digest
 from fastcnn.data.folder import FORMATS, ImageFileError, check_directory, scan_classes
 from fastcnn.data.order import epoch_order
 from fastcnn.data.picture import CHANNELS, ColorMode
 from fastcnn.data.prefetch import default_threads, prefetch
 from fastcnn.preprocessing.generator import checked_pictures
-from fastcnn.preprocessing.transform import Array
+from fastcnn.preprocessing.transform import Array, Ranges
 from fastcnn.random import next_seed, uniforms
 from fastcnn.utils.image import INTERPOLATIONS, array_to_img, img_to_array, load_img
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CLASS_MODES = ("categorical", "binary", "sparse", "input", None)
 SUBSETS = ("training", "validation", None)
+_PLAIN = (bool, float, int, str, Ranges, type(None))
 _FILE_NUMBERS = 10**7  # of the random number in the name of a saved picture
 
 
@@ -91,10 +93,12 @@ class Iterator:
         """Yield the batches of epoch `epoch`, counted from 0."""
         return (item for _, item in self.numbered(epoch))
 
-    def numbered(self, epoch: int, batches: range | None = None) -> Generator[tuple[list[int], Any], None, None]:
-        """Yield (numbers of the pictures, batch) for the batches of an epoch, all or those of a range."""
+    def numbered(
+        self, epoch: int, start_batch: int = 0, stop_batch: int | None = None
+    ) -> Generator[tuple[list[int], Any], None, None]:
+        """Yield (numbers of the pictures, batch) for the batches of an epoch, from one to before another."""
         order = self.order(epoch)
-        starts = [i * self.batch_size for i in (range(len(self)) if batches is None else batches)]
+        starts = [i * self.batch_size for i in range(start_batch, len(self) if stop_batch is None else stop_batch)]
         plan = [order[start : start + self.batch_size].tolist() for start in starts]
 
         def fill(x: Array, row: int, index: int) -> None:
@@ -112,6 +116,16 @@ class Iterator:
                 yield list(indices), self._with_labels(x, list(indices))
         finally:
             ready.close()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these pictures, their order and their changes from others."""
+        changes = vars(self.image_data_generator)
+        return {
+            "pictures": self.n,
+            "batch_size": self.batch_size,
+            "seed": [self.seed, self.shuffle],
+            "changes": {name: repr(value) for name, value in changes.items() if isinstance(value, _PLAIN)},
+        }
 
     def _save(self, x: Array, epoch: int, index: int) -> None:
         assert self.save_to_dir is not None
@@ -145,7 +159,7 @@ class Iterator:
         if not -len(self) <= index < len(self):
             raise IndexError(f"{type(self).__name__}: has {len(self)} batches, got index {index}")
         index %= len(self)
-        return next(self.numbered(self._epoch, range(index, index + 1)))[1]
+        return next(self.numbered(self._epoch, index, index + 1))[1]
 
     def reset(self) -> None:
         """Let the next batch be the first of an epoch: of the next one if some of this one has been given out."""
@@ -312,6 +326,10 @@ class DirectoryIterator(Iterator):
         self.filenames = [os.path.relpath(path, self.directory) for path in self.filepaths]
         self.classes: NDArray[np.int32] = index.labels[kept]
         self.samples = len(self.filepaths)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these pictures, their order and their changes from others."""
+        return super().identity() | {"files": files_digest(self.filepaths, self.classes), "class_mode": self.class_mode}
 
     @property
     def labels(self) -> NDArray[np.int32]:
