@@ -65,7 +65,7 @@ class ModelCheckpoint(MonitorCallback):
         self._reset()
         if known is None:
             return
-        path = self._path(0, 0, dict.fromkeys(known, 0.0))
+        path = self._path(0, None if self.save_freq == "epoch" else 0, dict.fromkeys(known, 0.0))
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         check_writable(path, _FLOAT_BYTES * self.model.count_params())
 
