@@ -64,6 +64,18 @@ def memory_size(nbytes: int) -> str:
     return f"{size:.2f} GB"
 
 
+def duration(seconds: float) -> str:
+    """Return seconds in words: "0.42 s", "38 s", "4 min 12 s", "2 h 5 min"."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def _size(count: int) -> str:
     return f"{count:,} ({memory_size(count * _FLOAT_BYTES)})"
 

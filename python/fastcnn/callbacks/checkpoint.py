@@ -199,9 +199,12 @@ class BackupAndRestore(Callback):
             self._save()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Remove the backups of a run that is complete, and the directory if nothing else is in it."""
-        if self._interrupted or not self.delete_checkpoint:
-            return
+        """Remove the backups of a run that is complete."""
+        if self.delete_checkpoint and not self._interrupted:
+            self.delete()
+
+    def delete(self) -> None:
+        """Remove the backups, and the directory if nothing else is in it."""
         for path in (self.path, self.previous_path):
             if os.path.exists(path):
                 os.unlink(path)

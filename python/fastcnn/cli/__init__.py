@@ -11,15 +11,17 @@ import sys
 from collections.abc import Sequence
 
 from fastcnn._version import __version__
-from fastcnn.cli import check_data, demo, doctor, predict, summary, train
+from fastcnn.cli import check_data, demo, doctor, evaluate, predict, selftest, summary, train
 
 _COMMANDS = {
     "demo": demo,
     "train": train,
+    "evaluate": evaluate,
     "predict": predict,
     "summary": summary,
     "check-data": check_data,
     "doctor": doctor,
+    "selftest": selftest,
 }
 # What data, files and machines do wrong; anything else is a mistake in the program and keeps its traceback.
 _RUN_ERRORS = (ArithmeticError, ImportError, MemoryError, OSError, RuntimeError, ValueError)

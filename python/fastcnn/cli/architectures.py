@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from fastcnn import applications
 from fastcnn.applications.application import Variant
-from fastcnn.layers import BatchNormalization, Input, Rescaling
+from fastcnn.layers import BatchNormalization, Input, Layer, Rescaling
 from fastcnn.models import Model
 
 SEED = "resnet50-seed"
@@ -41,13 +42,18 @@ def build(name: str, size: int, classes: int, variant: Variant = "keras") -> Mod
     return _APPLICATIONS[name](weights=None, input_shape=(size, size, 3), classes=classes, variant=variant)
 
 
-def build_for_training(name: str, size: int, classes: int) -> Model:
+def build_for_training(name: str, size: int, classes: int, augmentation: Sequence[Layer] = ()) -> Model:
     """Return a model that takes pictures [size, size, 3] of 0..255 as they come from files, scaled to -1..1 inside.
+
+    Layers of `augmentation` come first.
 
     Batch normalisation has momentum 0.9 everywhere, so that moving statistics, and with them validation, follow within
     some fifty steps: ResNets are torchvision's variant.
     """
-    x = Rescaling(1 / 127.5, offset=-1)(Input((size, size, 3)))
+    x: Any = Input((size, size, 3))
+    for layer in augmentation:
+        x = layer(x)
+    x = Rescaling(1 / 127.5, offset=-1)(x)
     if name == SEED:
         return applications.ResNet50Seed(classes=classes, momentum=_MOMENTUM, input_tensor=x)
     if name in _CIFAR:

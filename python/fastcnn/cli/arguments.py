@@ -39,6 +39,19 @@ def positive(text: str) -> float:
     return value
 
 
+def not_negative(text: str) -> float:
+    """Return a finite number of at least 0."""
+    value = _number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text!r}")
+    return value
+
+
+def frequency(text: str) -> str | int:
+    """Return "epoch" or a number of batches."""
+    return text if text == "epoch" else whole(1)(text)
+
+
 def model_file(text: str) -> str:
     """Return the name of a file that a model can be saved to."""
     try:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn import data, plots
-from fastcnn.callbacks import History, LambdaCallback, Logs
+from fastcnn.callbacks import History, LearningRateScheduler
 from fastcnn.cli import patterns
 from fastcnn.cli.architectures import SEED, build_for_training
 from fastcnn.cli.arguments import whole
@@ -64,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     training, test = (_read(out / name, options.seed) for name in ("data", "test"))
 
     linear = Sequential([Input(training.image_shape), Rescaling(1 / 127.5, offset=-1), Flatten(), _classifier()])
+    _compile(linear)
     _fit(linear, training, None, _LINEAR_EPOCHS, verbose=0)
     linear_accuracy = _accuracy(linear, test)
     say(
@@ -73,7 +74,8 @@ def run(options: argparse.Namespace) -> int:
 
     model = build_for_training(SEED, patterns.SIZE, len(patterns.CLASSES))
     model.class_names = training.class_names
-    check_space(model_path, model, "adam")
+    _compile(model)
+    check_space(model_path, model)
     say(f"Training ResNet50, {model.count_params():,} parameters, on {len(training.file_paths)} pictures")
     callbacks = [json_lines()] if options.json else []
     history = _fit(model, training, test, options.epochs, verbose=0 if options.json else "auto", callbacks=callbacks)
@@ -117,17 +119,19 @@ def _classifier() -> Dense:
     return Dense(len(patterns.CLASSES), activation="softmax")
 
 
+def _compile(model: Model) -> None:
+    model.compile(optimizer=Adam(_LEARNING_RATE), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+
+
 def _fit(
     model: Model, training: data.ImageDataset, test: data.ImageDataset | None, epochs: int, **options: Any
 ) -> History:
     """Train with a learning rate that falls linearly from epoch to epoch, which settles the weights at the end."""
 
-    def slow_down(epoch: int, logs: Logs | None) -> None:
-        optimizer.learning_rate = _LEARNING_RATE * (1 - epoch / epochs)
+    def slow_down(epoch: int) -> float:
+        return _LEARNING_RATE * (1 - epoch / epochs)
 
-    optimizer = Adam(_LEARNING_RATE)
-    model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    callbacks = [LambdaCallback(on_epoch_begin=slow_down), *options.pop("callbacks", [])]
+    callbacks = [LearningRateScheduler(slow_down), *options.pop("callbacks", [])]
     return model.fit(training, validation_data=test, epochs=epochs, callbacks=callbacks, **options)
 
 

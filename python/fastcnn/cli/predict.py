@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from fastcnn.cli.arguments import whole
 from fastcnn.data import ImageFileError
 from fastcnn.data.dataset import PictureOptions
+from fastcnn.data.folder import FORMATS, scan_flat
 from fastcnn.data.picture import CHANNELS
 from fastcnn.models import Model, load_model
 
@@ -23,19 +26,25 @@ _BATCH = 32  # pictures
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", metavar="MODEL", help="a model file (.safetensors)")
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="a picture file")
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="a picture file, a folder of them, or a pattern such as 'holiday/**/*.jpg'",
+    )
     parser.add_argument("--top", type=whole(1), default=5, metavar="N", help="classes shown per picture (default 5)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a line per picture; return 1 if any cannot be read, after an error line for each on stderr."""
+    paths_asked = list(find_pictures(options.images))
     model = load_model(options.model, compile=False)
-    pictures = _picture_options(model)
+    pictures = picture_options(model)
     x = np.empty((_BATCH, *pictures.image_shape), np.float32)
     code = 0
-    for begin in range(0, len(options.images), _BATCH):
+    for begin in range(0, len(paths_asked), _BATCH):
         paths: list[str] = []
-        for path in options.images[begin : begin + _BATCH]:
+        for path in paths_asked[begin : begin + _BATCH]:
             try:
                 pictures.read_into(path, x[len(paths)])
                 paths.append(path)
@@ -48,7 +57,27 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
-def _picture_options(model: Model) -> PictureOptions:
+def find_pictures(given: Sequence[str]) -> Iterator[str]:
+    """Yield files as they are, the pictures of folders and patterns sorted, and each path once.
+
+    Raises FileNotFoundError for a folder or a pattern without a picture; a file that is not there is found out later.
+    """
+    seen = set()
+    for argument in given:
+        found = [argument]
+        if os.path.isdir(argument):
+            found = scan_flat(argument, follow_links=False, formats=FORMATS).file_paths
+        elif not os.path.exists(argument) and glob.has_magic(argument):
+            found = [path for path in sorted(glob.glob(argument, recursive=True)) if os.path.isfile(path)]
+        if not found:
+            raise FileNotFoundError(f"{argument}: no picture found")
+        for path in found:
+            if path not in seen:
+                seen.add(path)
+                yield path
+
+
+def picture_options(model: Model) -> PictureOptions:
     """Return how pictures are read for the model's input; raises ValueError if it does not take pictures."""
     shape = model.input.sample_shape
     modes = {channels: mode for mode, channels in CHANNELS.items()}

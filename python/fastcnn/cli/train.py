@@ -5,48 +5,47 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fastcnn import data, optimizers
-from fastcnn.callbacks import Callback, LambdaCallback, Logs
-from fastcnn.cli.architectures import NAMES, build_for_training
-from fastcnn.cli.arguments import fraction, model_file, positive, whole
+from fastcnn import data
+from fastcnn.callbacks import BackupAndRestore, Callback, EarlyStopping, History, LambdaCallback, Logs
+from fastcnn.cli import recipe
+from fastcnn.cli.arguments import fraction, frequency, model_file, whole
+from fastcnn.cli.forecast import Forecast, forecast
 from fastcnn.cli.history import NO_CURVES, write_history
+from fastcnn.cli.pictures import class_counts, open_pictures
 from fastcnn.formats.atomic import check_writable
 from fastcnn.models import Model
-from fastcnn.report import memory_size
+from fastcnn.report import duration, memory_size
 from fastcnn.utils import set_random_seed
 
 HELP = "train a classifier on a folder with one folder of pictures per class, or on a CSV list of path,label"
 
-_MOMENTUM = 0.9  # of SGD
-_SAVED_ARRAYS = {"adam": 3, "sgd": 2}  # per weight: itself and the optimizer's slots
 _FLOAT_BYTES = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("data", metavar="DATA", help="the folder of class folders, or LIST.csv with lines path,label")
-    parser.add_argument("--model", choices=NAMES, default="resnet18", help="default resnet18")
-    parser.add_argument("--image-size", type=whole(1), default=64, metavar="N", help="pixels (default 64)")
     parser.add_argument("--epochs", type=whole(1), default=10, metavar="N", help="default 10")
     parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="pictures per step (default 32)")
     parser.add_argument(
         "--val-split", type=fraction, default=0.2, metavar="F", help="share set apart for validation (default 0.2)"
     )
     parser.add_argument("--test", metavar="DATA", help="such data with the same classes to evaluate at the end")
-    parser.add_argument("--optimizer", choices=tuple(_SAVED_ARRAYS), default="adam", help="default adam")
-    parser.add_argument("--learning-rate", type=positive, default=0.001, metavar="RATE", help="default 0.001")
+    recipe.add_arguments(parser)
     parser.add_argument(
-        "--schedule",
-        choices=("cosine", "constant"),
-        default="cosine",
-        help="of the learning rate: falling to 0 at the end (Loshchilov and Hutter 2017), or constant (default cosine)",
+        "--class-weight", choices=("balanced",), help="each class counts alike, however many pictures it has"
+    )
+    parser.add_argument(
+        "--patience",
+        type=whole(1),
+        metavar="N",
+        help="end after N epochs in which the validation loss did not fall, with the best epoch's weights",
     )
     parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of weights and order (default 0)")
     parser.add_argument(
@@ -54,63 +53,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=model_file,
         default="model.safetensors",
         metavar="FILE",
-        help="default model.safetensors; FILE's stem names the history and its curves too",
+        help="default model.safetensors; FILE's stem names the history, its curves and the backup too",
+    )
+    parser.add_argument(
+        "--save-freq",
+        type=frequency,
+        default="epoch",
+        metavar="N",
+        help="back up every N batches instead of every epoch; after Ctrl-C always",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run, bit for bit; give the same options again"
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, report and save; return the exit code."""
     set_random_seed(options.seed)
+    stem = os.path.splitext(options.out)[0]
+    backup = BackupAndRestore(f"{stem}.resume", save_freq=options.save_freq, delete_checkpoint=False)
+    _check_backup(backup, options)
     training, validation = _read(options)
-    names = training.class_names
-    counts = {name: int(np.count_nonzero(training.labels == i)) for i, name in enumerate(names)}
+    counts = class_counts(training)
     _check_classes(options.data, counts)
-    test = None if options.test is None else _open(options, options.test, class_names=names)
-    model = build_for_training(options.model, options.image_size, len(names))
-    check_space(options.out, model, options.optimizer)
-    model.class_names = names
-    held_out = 0 if validation is None else len(validation.file_paths)
-    if not options.json:
-        print(f"{len(training.file_paths)} pictures for training, {held_out} for validation, {len(names)} classes:")
-        print("  " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-        print(
-            f"{options.model}, {model.count_params():,} parameters, for pictures of "
-            f"{options.image_size} x {options.image_size} pixels"
-        )
-    rate = options.learning_rate
-    if options.schedule == "cosine":
-        rate = optimizers.schedules.CosineDecay(rate, options.epochs * len(training))
-    optimizer = optimizers.Adam(rate) if options.optimizer == "adam" else optimizers.SGD(rate, momentum=_MOMENTUM)
-    model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    if options.patience and validation is None:
+        raise ValueError("--patience needs validation pictures: --val-split must be above 0")
+    test = None if options.test is None else _open(options, options.test, class_names=training.class_names)
+    model = recipe.build(options, len(counts))
+    model.class_names = training.class_names
+    recipe.compile_model(model, options, len(training))
+    check_space(options.out, model)
+    _show_plan(options, model, counts, validation, forecast(model, training, validation))
     began = time.perf_counter()
     history = model.fit(
         training,
         validation_data=validation,
         epochs=options.epochs,
+        class_weight=_class_weight(counts) if options.class_weight else None,
         verbose=0 if options.json else "auto",
-        callbacks=[json_lines()] if options.json else None,
+        callbacks=[
+            *([EarlyStopping(patience=options.patience, restore_best_weights=True)] if options.patience else []),
+            *([json_lines()] if options.json else []),
+            backup,
+        ],
     )
+    if history.interrupted:
+        print(f"fastcnn train: interrupted; the same command with --resume goes on from {backup.path}", file=sys.stderr)
+        return 130
     result: dict[str, Any] = {"model": options.out, "seconds": round(time.perf_counter() - began, 1)}
     if test is not None:
         result |= {f"test_{name}": value for name, value in model.evaluate(test, verbose=0, return_dict=True).items()}
     model.save(options.out)
-    stem = os.path.splitext(options.out)[0]
-    curves = Path(f"{stem}.curves.png")
-    made = write_history(history, Path(f"{stem}.history.csv"), curves)
-    if options.json:
-        print(json.dumps(result | {"classes": counts, "files": [options.out, *map(str, made)]}))
-        return 0
-    if test is not None:
-        print(f"test: accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f}")
-    print(f"saved {options.out} ({memory_size(os.path.getsize(options.out))}), {', '.join(map(str, made))}")
-    if curves not in made:
-        print(NO_CURVES)
+    _show_result(options, result, counts, history)
+    backup.delete()
     return 0
 
 
-def check_space(path: str | os.PathLike[str], model: Model, optimizer: str) -> None:
+def check_space(path: str | os.PathLike[str], model: Model) -> None:
     """Raise OSError unless the trained model with its optimizer's slots could be saved there."""
-    check_writable(path, _FLOAT_BYTES * _SAVED_ARRAYS[optimizer] * model.count_params())
+    assert model.optimizer is not None
+    slots = len(model.optimizer.slots) * sum(parameter.size for parameter in model.trained_weights)
+    check_writable(path, _FLOAT_BYTES * (model.count_params() + slots))
 
 
 def json_lines() -> Callback:
@@ -120,6 +123,17 @@ def json_lines() -> Callback:
         print(json.dumps({"epoch": epoch + 1} | (logs or {})), flush=True)
 
     return LambdaCallback(on_epoch_end=show)
+
+
+def _check_backup(backup: BackupAndRestore, options: argparse.Namespace) -> None:
+    """Raise ValueError rather than lose an interrupted run; say so if there is none to resume."""
+    exists = os.path.exists(backup.path)
+    if exists and not options.resume:
+        raise ValueError(
+            f"{backup.backup_dir} holds an interrupted run: go on with it by --resume, or remove the folder"
+        )
+    if options.resume and not exists and not options.json:
+        print(f"{backup.backup_dir} holds no interrupted run: training starts from the beginning")
 
 
 def _check_classes(where: str, counts: Mapping[str, int]) -> None:
@@ -134,6 +148,12 @@ def _check_classes(where: str, counts: Mapping[str, int]) -> None:
         )
 
 
+def _class_weight(counts: Mapping[str, int]) -> dict[int, float]:
+    """Return weights that make each class count alike and the mean sample 1."""
+    total = sum(counts.values())
+    return {i: total / (len(counts) * count) for i, count in enumerate(counts.values())}
+
+
 def _read(options: argparse.Namespace) -> tuple[data.ImageDataset, data.ImageDataset | None]:
     """Return the pictures for training and validation, the latter None with `--val-split 0`."""
     if options.val_split == 0:
@@ -145,12 +165,49 @@ def _read(options: argparse.Namespace) -> tuple[data.ImageDataset, data.ImageDat
 
 
 def _open(options: argparse.Namespace, path: str, **arguments: Any) -> Any:
-    is_list = path.lower().endswith(".csv") and not os.path.isdir(path)
-    return (data.image_dataset_from_csv if is_list else data.image_dataset_from_directory)(
-        path,
-        image_size=options.image_size,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        verbose=False,
-        **arguments,
+    mode = recipe.label_mode(options)
+    return open_pictures(path, options.image_size, options.batch_size, options.seed, label_mode=mode, **arguments)
+
+
+def _show_plan(
+    options: argparse.Namespace,
+    model: Model,
+    counts: Mapping[str, int],
+    validation: data.ImageDataset | None,
+    expected: Forecast,
+) -> None:
+    """Print what is about to be done and what it takes."""
+    held_out = 0 if validation is None else len(validation.file_paths)
+    memory, seconds = expected.memory, expected.seconds_per_epoch
+    if options.json:
+        plan = {"training": sum(counts.values()), "validation": held_out, "parameters": model.count_params()}
+        takes = {"memory_bytes": memory.total, "seconds_per_epoch": round(seconds, 3)}
+        print(json.dumps({"classes": counts} | plan | takes), flush=True)
+        return
+    print(f"{sum(counts.values())} pictures for training, {held_out} for validation, {len(counts)} classes:")
+    print("  " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    size = options.image_size
+    print(f"{options.model}, {model.count_params():,} parameters, for pictures of {size} x {size} pixels")
+    print(
+        f"memory: {memory_size(memory.total)}, of it weights {memory_size(memory.weights)}, gradients "
+        f"{memory_size(memory.gradients)}, {options.optimizer} {memory_size(memory.optimizer)}, activations "
+        f"{memory_size(memory.activations)}"
     )
+    print(f"time: about {duration(seconds)} an epoch, {duration(seconds * options.epochs)} in all", flush=True)
+
+
+def _show_result(
+    options: argparse.Namespace, result: dict[str, Any], counts: Mapping[str, int], history: History
+) -> None:
+    """Write the history beside the saved model and say what was found and where it is."""
+    stem = os.path.splitext(options.out)[0]
+    curves = Path(f"{stem}.curves.png")
+    made = write_history(history, Path(f"{stem}.history.csv"), curves)
+    if options.json:
+        print(json.dumps(result | {"classes": counts, "files": [options.out, *map(str, made)]}))
+        return
+    if "test_loss" in result:
+        print(f"test: accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f}")
+    print(f"saved {options.out} ({memory_size(os.path.getsize(options.out))}), {', '.join(map(str, made))}")
+    if curves not in made:
+        print(NO_CURVES)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +98,16 @@ class TrainingState:
         """Set the random numbers of the next training step: they follow from seeds and the number of batches."""
         for (layer, call), state in self._random_states.items():
             state[:] = np.array([layer.random_key(call), self.optimizer.batches], np.uint64).view(np.int64)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Undo what computing a batch changes before its update: moving statistics of layers called several times."""
+        before = [(parameter, parameter.numpy()) for parameter in self._repeated]
+        try:
+            yield
+        finally:
+            for parameter, value in before:
+                parameter.assign(value)
 
     def apply(self, where: str, program: Program, steps: UpdateSteps) -> None:
         """Run the update of a program for the batch at hand, whole: Ctrl-C waits until it is done.

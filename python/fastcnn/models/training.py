@@ -258,7 +258,7 @@ class Trainer(Network):
             raise NonFiniteError(f"{where}: the loss is {total}; the weights are those before this batch", total)
         return program, total
 
-    def _one_batch(
+    def _lone_batch(
         self,
         where: str,
         x: ArrayLike,
@@ -266,7 +266,8 @@ class Trainer(Network):
         sample_weight: Any,
         class_weight: Mapping[int, float] | None,
         train: bool,
-    ) -> Logs:
+    ) -> Batch:
+        """Return arrays as a batch that is part of no epoch, its samples prepared."""
         compiled = self._require_compiled(where)
         samples = batches.checked_x(where, x, self._ready(where, x))
         if len(samples) == 0:
@@ -278,8 +279,10 @@ class Trainer(Network):
         if train:  # no epoch here: what random layers do follows from the number of the step
             batch = replace(batch, epoch=compiled.optimizer.iterations)
         recipe = self._training()[0] if train else self._evaluation(compiled.loss)
-        batch = prepare_now(batch, recipe.preparation, train)
-        means = Means(compiled)
+        return prepare_now(batch, recipe.preparation, train)
+
+    def _one_batch(self, where: str, batch: Batch, train: bool) -> Logs:
+        means = Means(self._require_compiled(where))
         with self._lease() as workspace:
             program, loss = self._compute(where, workspace, batch, train)
             if train:
@@ -308,13 +311,31 @@ class Trainer(Network):
     ) -> Any:
         """Update the weights once; return the loss before the update, with metrics [loss, metric...] or a dict."""
         with self._exclusive("train_on_batch"):
-            logs = self._one_batch("train_on_batch", x, y, sample_weight, class_weight, train=True)
+            batch = self._lone_batch("train_on_batch", x, y, sample_weight, class_weight, train=True)
+            logs = self._one_batch("train_on_batch", batch, train=True)
         return _returned(logs, return_dict)
 
     def test_on_batch(self, x: ArrayLike, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Return the loss of one batch, with metrics [loss, metric...] or a dict."""
-        logs = self._one_batch("test_on_batch", x, y, sample_weight, None, train=False)
+        batch = self._lone_batch("test_on_batch", x, y, sample_weight, None, train=False)
+        logs = self._one_batch("test_on_batch", batch, train=False)
         return _returned(logs, return_dict)
+
+    def gradient_norms(self, x: ArrayLike, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
+        """Return the L2 norm of the loss's gradient of each trained weight by its path, as "conv1/kernel".
+
+        The batch is run as in training (batch statistics, dropout, random layers), but nothing is changed. Raises
+        NonFiniteError for a loss that is not finite.
+        """
+        where = "gradient_norms"
+        with self._exclusive(where):
+            batch = self._lone_batch(where, x, y, sample_weight, None, train=True)
+            state = self._training()[1]
+            with self._lease() as workspace, state.unchanged():
+                self._compute(where, workspace, batch, True)
+                return {
+                    w.path: float(np.linalg.norm(state.gradient(w).astype(np.float64))) for w in self.trained_weights
+                }
 
     def predict_on_batch(self, x: ArrayLike) -> Any:
         """Return the output for samples x[N,...] as float32 [N,...], a list if the model has several outputs."""

@@ -11,67 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import CLASSES, draw, run, run_process, small_network
 from PIL import Image
 
 from fastcnn import cli
 from fastcnn._version import __version__
-from fastcnn.cli import architectures, demo, history, patterns, train
+from fastcnn.cli import architectures, demo, history, patterns, recipe
 from fastcnn.formats import atomic
-from fastcnn.layers import BatchNormalization, Conv2D, Dense, GlobalAveragePooling2D, Input, Rescaling
-from fastcnn.models import Model, Sequential, load_model, saving
-
-CLASSES = ("blue", "green", "red")
-
-
-def draw(folder: Path, count: int) -> Path:
-    """Make pictures whose colour is their class."""
-    random = np.random.default_rng(1)
-    for channel, name in enumerate(reversed(CLASSES)):
-        (folder / name).mkdir(parents=True)
-        for i in range(count):
-            pixels = random.integers(0, 100, (40, 36, 3), dtype=np.uint8)
-            pixels[..., channel] += 150
-            Image.fromarray(pixels).save(folder / name / f"{i}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("pictures") / "all", 10)
-
-
-@pytest.fixture(scope="module")
-def model_file(pictures: Path) -> Path:
-    """A model trained by the command, with its output beside it."""
-    out = pictures.parent / "model.safetensors"
-    command = [
-        *("train", str(pictures), "--model", "resnet18", "--image-size", "32", "--epochs", "2", "--batch-size", "8"),
-        *("--val-split", "0.2", "--out", str(out), "--seed", "5", "--test", str(pictures), "--learning-rate", "0.01"),
-    ]
-    lines = run_process(*command).stdout.splitlines()
-    (pictures.parent / "train.txt").write_text("\n".join(lines))
-    return out
-
-
-def small_network(name: str, size: int, classes: int) -> Model:
-    """Return a network that takes no time, for tests of what is around it."""
-    layers: list[Any] = [Input((size, size, 3)), Rescaling(1 / 127.5, offset=-1), Conv2D(4, 3, strides=2)]
-    return Sequential([*layers, GlobalAveragePooling2D(), Dense(classes, activation="softmax")], name=name)
-
-
-def run_process(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "fastcnn", *arguments], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == code, done.stderr
-    return done
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> tuple[str, str]:
-    assert cli.main(arguments) == code
-    captured = capsys.readouterr()
-    return captured.out, captured.err
-
+from fastcnn.layers import BatchNormalization, Dense, Input, Rescaling
+from fastcnn.models import Model, load_model, saving
 
 # -- usage -------------------------------------------------------------------------------------------------------------
 
@@ -79,7 +27,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> t
 def test_version_and_help() -> None:
     assert run_process("--version").stdout == f"fastcnn {__version__}\n"
     out = run_process("--help").stdout
-    for command in ("demo", "train", "predict", "summary", "check-data", "doctor"):
+    for command in ("demo", "train", "evaluate", "predict", "summary", "check-data", "doctor", "selftest"):
         assert re.search(rf"^ +{command}\s", out, re.MULTILINE)
 
 
@@ -139,7 +87,6 @@ def test_errors_of_several_lines_become_one(tmp_path: Path, capsys: pytest.Captu
 
 
 def _tiny() -> tuple[Any, Any]:
-    from fastcnn.layers import Dense, Input
 
     x = Input((4,))
     return x, Dense(2, name="dense_layer")(x)
@@ -169,11 +116,14 @@ def test_interrupt_during_training(pictures: Path, tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
     ) as process:
         assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["classes"].keys() == set(CLASSES)
         assert json.loads(process.stdout.readline())["epoch"] == 1
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "fastcnn train: interrupted\n"
+    backup = tmp_path / "m.resume" / "training.safetensors"
+    assert err == f"fastcnn train: interrupted; the same command with --resume goes on from {backup}\n"
+    assert backup.exists()
     assert not out.exists()
 
 
@@ -194,6 +144,8 @@ def test_train(model_file: Path) -> None:
     assert list(counts) == list(CLASSES)
     assert sum(map(int, counts.values())) == 24
     assert lines[2] == "resnet18, 11,187,651 parameters, for pictures of 32 x 32 pixels"
+    assert re.fullmatch(r"memory: [\d.]+ MB, of it weights 42\.68 MB, gradients .* MB, adam .* MB, .*", lines[3])
+    assert re.fullmatch(r"time: about [\d.]+ (s|min.*) an epoch, .* in all", lines[4])
     epochs = [line for line in lines if line.startswith("Epoch ")]
     assert len(epochs) == 2
     assert "val_accuracy" in epochs[0]
@@ -214,7 +166,7 @@ def test_train(model_file: Path) -> None:
 def test_train_json_and_seed(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(train, "build_for_training", small_network)
+    monkeypatch.setattr(recipe, "build_for_training", small_network)
 
     def results(name: str, seed: str) -> list[dict[str, Any]]:
         out, err = run(
@@ -223,7 +175,9 @@ def test_train_json_and_seed(
             *("--optimizer", "sgd", "--val-split", "0", "--seed", seed, "--out", str(tmp_path / f"{name}.safetensors")),
         )
         assert err == ""
-        return [json.loads(line) for line in out.splitlines()]
+        plan, *lines = [json.loads(line) for line in out.splitlines()]
+        assert (plan["training"], plan["validation"]) == (30, 0)
+        return lines
 
     first = results("a", "1")
     assert [line.get("epoch") for line in first] == [1, 2, None]
@@ -236,7 +190,7 @@ def test_train_json_and_seed(
 def test_train_from_a_list(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(train, "build_for_training", small_network)
+    monkeypatch.setattr(recipe, "build_for_training", small_network)
     files = sorted(pictures.glob("*/*.png"))
     (tmp_path / "list.csv").write_text("".join(f"{file},{file.parent.name}\n" for file in files))
     results = []
@@ -247,7 +201,7 @@ def test_train_from_a_list(
             *("--out", str(tmp_path / f"{number}.safetensors")),
         )
         assert err == ""
-        lines = [json.loads(line) for line in out.splitlines()]
+        lines = [json.loads(line) for line in out.splitlines()][1:]
         results.append([{k: v for k, v in line.items() if k not in ("model", "seconds", "files")} for line in lines])
     assert results[0] == results[1]
     assert results[1][-1]["classes"].keys() == set(CLASSES)

@@ -1,53 +1,23 @@
-"""Pictures of a training run: curves from a History (needs matplotlib), and a sheet of pictures with captions."""
+"""A sheet of pictures with captions, drawn by Pillow alone."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastcnn.callbacks import History
 from fastcnn.formats.atomic import atomic_open
+from fastcnn.plots.figure import picture_format
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from PIL import Image
 
 _CAPTION_HEIGHT = 12  # pixels, of Pillow's built-in font with a margin
 _MARGIN = 4
 _GOOD, _BAD = (0, 110, 0), (200, 0, 0)
-
-
-def history(h: History | Mapping[str, Sequence[float]], path: str | os.PathLike[str] | None = None) -> Figure:
-    """Return a figure with one plot per log name, training and validation together, and save it if `path` is given.
-
-    Raises ImportError without matplotlib, ValueError for an empty history.
-    """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise ImportError('plots.history needs matplotlib: pip install "fastcnn[plot]"') from error
-    logs = h.history if isinstance(h, History) else h
-    names = [name for name in logs if not name.startswith("val_")]
-    if not names:
-        raise ValueError("plots.history: the history is empty; train at least one epoch first")
-    figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
-        for key, label in ((name, "training"), (f"val_{name}", "validation")):
-            if key in logs:
-                axes.plot(range(1, len(logs[key]) + 1), logs[key], marker="o", markersize=3, label=label)
-        axes.set(title=name, xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
-    if path is not None:
-        with atomic_open(path) as file:
-            figure.savefig(file, format=_format(path), dpi=120)
-    return figure
 
 
 def contact_sheet(
@@ -88,11 +58,5 @@ def contact_sheet(
         draw.text((left, top + height), caption, fill=colour)
     if path is not None:
         with atomic_open(path) as file:
-            sheet.save(file, format=_format(path))
+            sheet.save(file, format=picture_format(path))
     return sheet
-
-
-def _format(path: str | os.PathLike[str]) -> str:
-    """Return the picture format that a file name's ending means, PNG without one."""
-    ending = os.path.splitext(os.fspath(path))[1][1:].lower()
-    return "jpeg" if ending == "jpg" else ending or "png"

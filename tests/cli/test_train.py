@@ -1,0 +1,262 @@
+"""`fastcnn train`: its options, what it foretells, and going on with an interrupted run."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import CLASSES, draw, run, small_network
+from PIL import Image
+
+from fastcnn import optimizers
+from fastcnn.cli import recipe, train
+from fastcnn.layers import (
+    Dense,
+    GlobalAveragePooling2D,
+    Input,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+)
+from fastcnn.models import Sequential, load_model
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "build_for_training", small_network)
+
+
+def trained(
+    capsys: pytest.CaptureFixture[str], pictures: Path, out: Path, *options: str
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """Return what the command said before, for each epoch and at the end."""
+    shown, err = run(
+        capsys, "train", str(pictures), "--image-size", "16", "--epochs", "2", "--json", "--out", str(out), *options
+    )
+    assert err == ""
+    plan, *epochs, result = [json.loads(line) for line in shown.splitlines()]
+    return plan, epochs, result
+
+
+def bits(path: Path) -> list[bytes]:
+    return [w.tobytes() for w in load_model(path).get_weights()]
+
+
+def test_the_plan_says_what_training_takes(pictures, tmp_path, capsys):
+    plan, epochs, _ = trained(capsys, pictures, tmp_path / "m.safetensors", "--batch-size", "8")
+    model = load_model(tmp_path / "m.safetensors")
+    assert plan["classes"].keys() == set(CLASSES)
+    assert (plan["training"], plan["validation"]) == (24, 6)
+    assert plan["parameters"] == model.count_params()
+    assert plan["memory_bytes"] == model.memory_plan(8).total
+    assert 0 < plan["seconds_per_epoch"] < 60
+    assert len(epochs) == 2
+
+
+def test_looking_ahead_changes_nothing(pictures, tmp_path, capsys, monkeypatch):
+    trained(capsys, pictures, tmp_path / "a.safetensors", "--augment", "standard")
+    looked = train.forecast
+    calls = []
+
+    def blind(model, *_):
+        calls.append(model)
+        return looked.__globals__["Forecast"](model.memory_plan(32), 1.0)
+
+    monkeypatch.setattr(train, "forecast", blind)
+    trained(capsys, pictures, tmp_path / "b.safetensors", "--augment", "standard")
+    assert len(calls) == 1
+    assert bits(tmp_path / "a.safetensors") == bits(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "values"),
+    [
+        (["--optimizer", "adam"], optimizers.Adam, {"weight_decay": None, "use_ema": False}),
+        (["--optimizer", "adamw", "--weight-decay", "0.05"], optimizers.AdamW, {"weight_decay": 0.05}),
+        (["--optimizer", "sgd", "--ema", "0.9"], optimizers.SGD, {"nesterov": True, "momentum": 0.9, "use_ema": True}),
+        (["--optimizer", "rmsprop"], optimizers.RMSprop, {}),
+    ],
+)
+def test_optimizers(options, kind, values, pictures, tmp_path, capsys):
+    trained(capsys, pictures, tmp_path / "m.safetensors", *options)
+    optimizer = load_model(tmp_path / "m.safetensors").optimizer
+    assert type(optimizer) is kind
+    assert {name: getattr(optimizer, name) for name in values} == values
+
+
+def test_warm_up_and_smoothed_labels(pictures, tmp_path, capsys):
+    options = ["--warmup", "0.5", "--label-smoothing", "0.1", "--batch-size", "3", "--learning-rate", "0.01"]
+    trained(capsys, pictures, tmp_path / "m.safetensors", *options)
+    model = load_model(tmp_path / "m.safetensors")
+    assert model.loss.label_smoothing == 0.1
+    schedule = optimizers.serialize(model.optimizer)["config"]["learning_rate"]["config"]
+    assert (schedule["warmup_steps"], schedule["warmup_target"], schedule["decay_steps"]) == (4, 0.01, 12)
+
+
+@pytest.mark.parametrize(
+    ("augment", "kinds"),
+    [
+        ("none", []),
+        ("flip", [RandomFlip]),
+        ("standard", [RandomFlip, RandomTranslation, RandomRotation, RandomZoom]),
+    ],
+)
+def test_augmentation_is_part_of_the_model(augment, kinds, pictures, tmp_path, capsys):
+    trained(capsys, pictures, tmp_path / "m.safetensors", "--augment", augment)
+    model = load_model(tmp_path / "m.safetensors")
+    assert [type(layer) for layer in model.layers if type(layer).__name__.startswith("Random")] == kinds
+
+
+def test_balanced_classes_weigh_alike(tmp_path, capsys, monkeypatch):
+    folder = draw(tmp_path / "data", 6)
+    for path in sorted((folder / "red").iterdir())[2:]:
+        path.unlink()
+    given: list[Any] = []
+    original = train.Model.fit
+
+    def fit(self: Any, *arguments: Any, **options: Any) -> Any:
+        given.append(options["class_weight"])
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(train.Model, "fit", fit)
+    trained(capsys, folder, tmp_path / "m.safetensors", "--class-weight", "balanced", "--val-split", "0")
+    assert given == [pytest.approx({0: 14 / 18, 1: 14 / 18, 2: 14 / 6})]
+
+
+def test_fine_tuning_takes_weights_and_freezes(pictures, tmp_path, capsys):
+    trained(capsys, pictures, tmp_path / "a.safetensors")
+    two = draw(tmp_path / "two", 6)
+    (two / "red").rename(tmp_path / "red")
+    shown, err = run(
+        capsys,
+        *("train", str(two), "--image-size", "16", "--epochs", "1", "--out", str(tmp_path / "b.safetensors")),
+        *("--weights", str(tmp_path / "a.safetensors"), "--freeze"),
+    )
+    assert err == ""
+    assert f"{tmp_path}/a.safetensors: 2 of 4 weights taken" in shown
+    a, b = load_model(tmp_path / "a.safetensors"), load_model(tmp_path / "b.safetensors")
+    assert [x.shape for x in b.get_weights()][-1] == (2,)
+    assert np.array_equal(a.get_weights()[0], b.get_weights()[0])
+    assert len(b.trained_weights) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--freeze"], "--freeze needs --weights"),
+        (["--warmup", "2"], "--warmup 2 must be shorter than --epochs 2"),
+        (["--warmup", "1", "--schedule", "constant"], "--warmup needs --schedule cosine"),
+        (["--patience", "2", "--val-split", "0"], "--patience needs validation pictures"),
+        (["--weights", "nothing.safetensors"], "nothing.safetensors: No such file"),
+    ],
+)
+def test_options_that_do_not_go_together(options, message, pictures, tmp_path, capsys):
+    out = tmp_path / "m.safetensors"
+    shown, err = run(
+        capsys, "train", str(pictures), "--image-size", "16", "--epochs", "2", "--out", str(out), *options, code=1
+    )
+    assert message in err
+    assert "Epoch" not in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_another_architecture_are_refused(pictures, tmp_path, capsys):
+    model = Sequential([Input((16, 16, 3)), GlobalAveragePooling2D(), Dense(3, activation="softmax", name="head")])
+    model.save(tmp_path / "other.safetensors")
+    out, err = run(
+        capsys,
+        *("train", str(pictures), "--image-size", "16", "--out", str(tmp_path / "m.safetensors")),
+        *("--weights", str(tmp_path / "other.safetensors")),
+        code=1,
+    )
+    assert out == ""
+    assert "2 of the model's 4 weights are missing or of another shape, such as conv/kernel" in err
+
+
+def test_patience_ends_training_with_the_best_weights(pictures, tmp_path, capsys):
+    _, epochs, _ = trained(
+        capsys, pictures, tmp_path / "m.safetensors", "--patience", "1", "--epochs", "30", "--learning-rate", "2"
+    )
+    losses = [line["val_loss"] for line in epochs]
+    assert len(losses) < 30
+    assert losses[-1] >= min(losses)
+
+
+# -- resume ------------------------------------------------------------------------------------------------------------
+
+COMMAND = """
+import signal, sys
+sys.path.insert(0, {tests!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from commands import small_network
+from fastcnn import cli
+from fastcnn.cli import recipe
+recipe.build_for_training = small_network
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def start(pictures: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    script = COMMAND.format(tests=str(Path(__file__).parent))
+    arguments = ["train", str(pictures), "--image-size", "16", "--batch-size", "2", "--json", "--augment", "flip"]
+    command = [sys.executable, "-c", script, *arguments, "--out", str(out), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_training_goes_on_bit_for_bit(signal_number, pictures, tmp_path):
+    whole = start(pictures, tmp_path / "whole.safetensors", "--epochs", "12", "--ema", "0.9")
+    out, err = whole.communicate(timeout=120)
+    assert (whole.returncode, err) == (0, "")
+    expected = [json.loads(line) for line in out.splitlines() if "epoch" in json.loads(line)]
+
+    part = tmp_path / "part.safetensors"
+    options = ["--epochs", "12", "--ema", "0.9", "--save-freq", "3"]
+    cut = start(pictures, part, *options)
+    assert cut.stdout is not None
+    for _ in range(4):  # the plan and three epochs
+        cut.stdout.readline()
+    cut.send_signal(signal_number)
+    _, err = cut.communicate(timeout=120)
+    if signal_number == signal.SIGINT:
+        assert cut.returncode == 130
+        assert re.fullmatch(r"fastcnn train: interrupted; the same command with --resume goes on from .*\n", err)
+    assert not part.exists()
+
+    refused = start(pictures, part, *options)
+    assert "holds an interrupted run: go on with it by --resume" in refused.communicate(timeout=120)[1]
+    assert refused.returncode == 1
+
+    resumed = start(pictures, part, *options, "--resume")
+    out, err = resumed.communicate(timeout=120)
+    assert (resumed.returncode, err) == (0, "")
+    found = [json.loads(line) for line in out.splitlines() if "epoch" in json.loads(line)]
+    assert found == expected[len(expected) - len(found) :]
+    assert 0 < len(found) < 12
+    assert bits(part) == bits(tmp_path / "whole.safetensors")
+    for suffix in (".history.csv", ".curves.png"):
+        whole_file, part_file = (p.with_suffix(suffix) for p in (tmp_path / "whole.safetensors", part))
+        if suffix == ".history.csv":
+            assert part_file.read_bytes() == whole_file.read_bytes()
+        else:
+            with Image.open(part_file) as a, Image.open(whole_file) as b:
+                assert np.array_equal(np.asarray(a), np.asarray(b))
+    assert not (tmp_path / "part.resume").exists()
+
+
+def test_resume_without_a_backup_starts_from_the_beginning(pictures, tmp_path, capsys):
+    out, err = run(
+        capsys,
+        *("train", str(pictures), "--image-size", "16", "--epochs", "1", "--resume"),
+        *("--out", str(tmp_path / "m.safetensors")),
+    )
+    assert err == ""
+    assert f"{tmp_path}/m.resume holds no interrupted run: training starts from the beginning" in out

@@ -1,0 +1,65 @@
+"""The example programs run, on pictures made here."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are not here")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files like those of Fashion-MNIST: 12 pictures of each class for training, 4 for testing."""
+    folder = tmp_path_factory.mktemp("fashion")
+    rng = np.random.default_rng(0)
+    for prefix, count in (("train", 120), ("t10k", 40)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = rng.integers(0, 120, (count, 28, 28), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label : 2 * label + 6] += 100
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+            (folder / f"{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes(), 1))
+    return folder
+
+
+def example(name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_fashion_mnist(source: Path, tmp_path: Path) -> None:
+    out = example("fashion_mnist.py", "--source", str(source), "--out", str(tmp_path), "--labels", "1", "8")
+    assert out.splitlines() == [
+        f"{tmp_path}/data: 24 pictures of 2 classes",
+        f"{tmp_path}/test: 8 pictures of 2 classes",
+    ]
+    assert len(list((tmp_path / "data" / "1-trouser").glob("*.png"))) == 12
+
+
+def test_plain_and_residual(source: Path, tmp_path: Path) -> None:
+    arguments = ["--source", str(source), "--out", str(tmp_path), "--depths", "8", "--epochs", "1", "--pictures", "100"]
+    out = example("plain_and_residual.py", *arguments)
+    assert [line.split()[0] for line in out.splitlines() if line.startswith(("plain8 ", "residual8 "))] == [
+        "plain8",
+        "residual8",
+    ]
+    found = json.loads((tmp_path / "plain8.json").read_text())
+    assert len(found["losses"]) == 1
+    assert len(found["norms"]["before"]) == len(found["norms"]["after"]) == 8
+    assert (tmp_path / "depths.png").stat().st_size > 10_000
+    before = (tmp_path / "plain8.json").stat().st_mtime_ns
+    example("plain_and_residual.py", *arguments)  # nothing is trained again
+    assert (tmp_path / "plain8.json").stat().st_mtime_ns == before
