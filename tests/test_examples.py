@@ -63,3 +63,23 @@ def test_plain_and_residual(source: Path, tmp_path: Path) -> None:
     before = (tmp_path / "plain8.json").stat().st_mtime_ns
     example("plain_and_residual.py", *arguments)  # nothing is trained again
     assert (tmp_path / "plain8.json").stat().st_mtime_ns == before
+
+
+def test_vgg_two_classes(source: Path, tmp_path: Path) -> None:
+    arguments = ["--source", str(source), "--out", str(tmp_path), "--epochs", "1", "--per-class", "12"]
+    out = example("vgg_two_classes.py", *arguments, "--model", "cifar-resnet20", "--rates", "0.001", "1e-9")
+    assert len([line for line in out.splitlines() if line.startswith("test: accuracy")]) == 2
+    assert (tmp_path / "cifar-resnet20-1e-09.safetensors").exists()
+
+
+def test_fashion_mnist_recipe(source: Path, tmp_path: Path) -> None:
+    arguments = ["--source", str(source), "--out", str(tmp_path), "--width", "4"]
+    out = example("fashion_mnist_recipe.py", *arguments, "--minutes", "0.02").splitlines()
+    assert "epochs fit into 0.02 minutes" in out[0]
+    assert out[-1].startswith("trained ")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model.safetensors",
+        "history.csv",
+        "curves.png",
+        "confusion.png",
+    }

@@ -16,7 +16,9 @@ from commands import CLASSES, draw, run, small_network
 from PIL import Image
 
 from fastcnn import optimizers
+from fastcnn.callbacks import History
 from fastcnn.cli import recipe, train
+from fastcnn.cli.advice import advice
 from fastcnn.layers import (
     Dense,
     GlobalAveragePooling2D,
@@ -260,3 +262,32 @@ def test_resume_without_a_backup_starts_from_the_beginning(pictures, tmp_path, c
     )
     assert err == ""
     assert f"{tmp_path}/m.resume holds no interrupted run: training starts from the beginning" in out
+
+
+# -- advice ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_learned_nothing_says_so(pictures, tmp_path, capsys):
+    options = ["--learning-rate", "1e-12"]
+    note = trained(capsys, pictures, tmp_path / "m.safetensors", *options)[2]["note"]
+    assert re.match(r"the loss never fell below 1\.09\d, that of giving every picture the same answer", note)
+    out, _ = run(
+        capsys,
+        *("train", str(pictures), "--image-size", "16", "--epochs", "1", "--out", str(tmp_path / "n.safetensors")),
+        *options,
+    )
+    assert f"note: {note}\n" in out
+
+
+def test_a_run_that_learned_something_does_not() -> None:
+    history = History()
+    for counts, losses, stuck in (
+        ([10, 10], [0.8, 0.69], True),
+        ([10, 10], [0.8, 0.6, 0.9], False),
+        ([90, 10], [0.4, 0.34], True),
+        ([90, 10], [0.31], False),
+        ([10, 10], [], False),
+        ([10, 10], [float("nan")], True),
+    ):
+        history.history = {"loss": losses}
+        assert (advice(history, counts) is not None) == stuck, (counts, losses)

@@ -14,6 +14,7 @@ from typing import Any
 from fastcnn import data
 from fastcnn.callbacks import BackupAndRestore, Callback, EarlyStopping, History, LambdaCallback, Logs
 from fastcnn.cli import recipe
+from fastcnn.cli.advice import advice
 from fastcnn.cli.arguments import fraction, frequency, model_file, whole
 from fastcnn.cli.forecast import Forecast, forecast
 from fastcnn.cli.history import NO_CURVES, write_history
@@ -203,9 +204,13 @@ def _show_result(
     stem = os.path.splitext(options.out)[0]
     curves = Path(f"{stem}.curves.png")
     made = write_history(history, Path(f"{stem}.history.csv"), curves)
+    hint = advice(history, list(counts.values()))
     if options.json:
+        result |= {"note": hint} if hint else {}
         print(json.dumps(result | {"classes": counts, "files": [options.out, *map(str, made)]}))
         return
+    if hint:
+        print(f"note: {hint}")
     if "test_loss" in result:
         print(f"test: accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f}")
     print(f"saved {options.out} ({memory_size(os.path.getsize(options.out))}), {', '.join(map(str, made))}")
