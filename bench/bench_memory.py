@@ -8,8 +8,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+
+from fastcnn import applications
 
 CASES = [
     ("ResNet50", 16, "train"),
@@ -26,30 +30,37 @@ def resident() -> int:
         return int(file.read().split()[1]) * 4096
 
 
-def measure(name: str, batch: int, mode: str) -> None:
-    from fastcnn import applications
+def grown(use: Callable[[], Any]) -> tuple[Any, int]:
+    """Return what `use` returns and by how many bytes it made this process grow.
 
-    x = np.ones((batch, 224, 224, 3), np.float32)
-    y = np.zeros(batch, np.int64)
-    # what any first use loads, such as the engine itself and its threads, is not the model's
+    What any first use loads, such as the engine itself and its threads, comes first and does not count.
+    """
+    x, y = np.ones((1, 64, 64, 3), np.float32), np.zeros(1, np.int64)
     small = applications.ResNet18(weights=None, input_shape=(64, 64, 3), classes=2)
     small.compile("adam", "sparse_categorical_crossentropy")
-    small.train_on_batch(x[:1, :64, :64].copy(), y[:1])
-    small.predict_on_batch(x[:1, :64, :64].copy())
+    small.train_on_batch(x, y)
+    small.predict_on_batch(x)
     before = resident()
-    model = getattr(applications, name)(weights=None)
-    if mode == "train":
-        model.compile("adam", "sparse_categorical_crossentropy")
+    return use(), resident() - before
+
+
+def measure(name: str, batch: int, mode: str) -> None:
+    x = np.ones((batch, 224, 224, 3), np.float32)
+    y = np.zeros(batch, np.int64)
+
+    def use() -> Any:
+        model = getattr(applications, name)(weights=None)
+        if mode == "train":
+            model.compile("adam", "sparse_categorical_crossentropy")
         for _ in range(2):
-            model.train_on_batch(x, y)
-    else:
-        for _ in range(2):
-            model.predict_on_batch(x)
-    grown = resident() - before
+            model.train_on_batch(x, y) if mode == "train" else model.predict_on_batch(x)
+        return model
+
+    model, measured = grown(use)
     plan = model.memory_plan(batch, training=mode == "train")
     print(
-        f"{name:10} batch {batch:2d} {mode:8} planned {plan.total / 2**20:8.1f} MiB, measured {grown / 2**20:8.1f} MiB,"
-        f" measured/planned {grown / plan.total:.3f}"
+        f"{name:10} batch {batch:2d} {mode:8} planned {plan.total / 2**20:8.1f} MiB, measured {measured / 2**20:8.1f} MiB,"
+        f" measured/planned {measured / plan.total:.3f}"
     )
 
 

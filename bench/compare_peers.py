@@ -14,88 +14,19 @@ worker threads fall asleep.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import datetime
-import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
-from client import Peer, PeerError, disagreement
+import contest
+from client import disagreement
 from protocol import MODES, Workload
 from seeded import Array
 
-OURS = "fastcnn"
 LOGITS_TOLERANCE = 1e-3  # of max |logit|
 # relative, before and after the first update: Adam turns the noise of small gradients into whole steps
 LOSS_TOLERANCES = (1e-3, 2e-2)
-
-
-@dataclass(frozen=True)
-class Spec:
-    """An engine to run: label (engine or engine:variant), its Python and its additions to the environment."""
-
-    label: str
-    python: str
-    environment: Mapping[str, str]
-
-    @property
-    def engine(self) -> str:
-        return self.label.partition(":")[0]
-
-    @property
-    def variant(self) -> str:
-        return self.label.partition(":")[2]
-
-
-@dataclass
-class Result:
-    """What one engine did on one workload; `failure` explains a missing number."""
-
-    label: str
-    version: str = ""
-    load_seconds: float = 0.0
-    disagreement: float = 0.0
-    seconds: list[float] = field(default_factory=list)
-    peak_rss_bytes: int = 0
-    failure: str = ""
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-
-def _command(*arguments: str) -> str:
-    environment = {**os.environ, "LC_ALL": "C"}
-    try:
-        done = subprocess.run(arguments, capture_output=True, text=True, cwd=Path(__file__).parent, env=environment)
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def machine() -> dict[str, Any]:
-    """Returns CPU model, usable CPUs, caches, system and the commit under test ("" where a command is missing)."""
-    cpu = dict(line.split(":", 1) for line in _command("lscpu").splitlines() if ":" in line)
-    commit = _command("git", "rev-parse", "HEAD")
-    return {
-        "cpu": cpu.get("Model name", "").strip(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "caches": {name: cpu[name].strip() for name in ("L1d cache", "L2 cache", "L3 cache") if name in cpu},
-        "system": platform.platform(),
-        "load_average": os.getloadavg()[0],  # near 0 at the start, or the numbers are not worth keeping
-        "commit": commit + ("-dirty" if commit and _command("git", "status", "--porcelain") else ""),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
 
 
 def _wrong(values: Array, reference: Array, mode: str) -> tuple[float, str]:
@@ -108,138 +39,31 @@ def _wrong(values: Array, reference: Array, mode: str) -> tuple[float, str]:
     return max(error for error, _ in errors), "; ".join(excess)
 
 
-def _prepare(peers: Mapping[str, Peer], specs: Sequence[Spec], workload: Workload, reference: str) -> dict[str, Result]:
-    """Loads the model in every engine and compares the outputs with the reference engine's."""
-    results = {spec.label: Result(spec.label) for spec in specs}
-    outputs: dict[str, Array] = {}
-    for spec in specs:
-        result = results[spec.label]
-        try:
-            answer = peers[spec.label].load(replace(workload, variant=spec.variant))
-            outputs[spec.label] = peers[spec.label].outputs()
-        except PeerError as error:
-            result.failure = str(error)
-            continue
-        result.version, result.load_seconds = answer["engine"], answer["load_seconds"]
-        result.peak_rss_bytes = answer["peak_rss_bytes"]
-    for label, values in outputs.items():
-        if reference in outputs:
-            results[label].disagreement, results[label].failure = _wrong(values, outputs[reference], workload.mode)
-        else:
-            results[label].failure = f"reference {reference} has no outputs"
-    return results
-
-
-def _round(peer: Peer, result: Result, options: argparse.Namespace) -> None:
-    try:
-        answer = peer.run(options.repeats, options.warmup)
-    except PeerError as error:
-        result.failure = str(error)
-        return
-    result.seconds += answer["seconds"]
-    result.peak_rss_bytes = answer["peak_rss_bytes"]
-    time.sleep(options.pause)
-
-
-def compare(specs: Sequence[Spec], workload: Workload, options: argparse.Namespace) -> list[Result]:
-    """Runs one workload in all engines, in turn; returns a result for each, in the order given."""
-    with contextlib.ExitStack() as stack:
-        peers = {}
-        for spec in specs:
-            peer = Peer(spec.engine, spec.python, options.models, spec.environment)
-            peers[spec.label] = stack.enter_context(peer)
-        results = _prepare(peers, specs, workload, options.reference)
-        time.sleep(options.pause)
-        for _ in range(options.rounds):
-            for label, result in results.items():
-                if not result.failure:
-                    _round(peers[label], result, options)
-    return list(results.values())
-
-
-def _ours(results: Sequence[Result]) -> float | None:
-    return next((result.median for result in results if result.label == OURS and not result.failure), None)
-
-
-def table(workload: Workload, results: Sequence[Result]) -> str:
-    """Returns the results as text, fastest median first; "ratio" is an engine's median over fastcnn's."""
-    ours = _ours(results)
-    title = f"{workload.model} {workload.mode} batch {workload.batch} size {workload.size} threads {workload.threads}"
-    columns = ("median ms", "min ms", "p90 ms", "img/s", "ratio", "peak MiB", "differs")
-    lines = [title, f"  {'engine':<22}" + "".join(f"{column:>10}" for column in columns)]
-    for result in sorted((r for r in results if not r.failure), key=lambda r: r.median):
-        p90 = sorted(result.seconds)[int(0.9 * len(result.seconds))]
-        ratio = f"{result.median / ours:.2f}" if ours else "-"
-        times = "".join(f"{1e3 * seconds:>10.2f}" for seconds in (result.median, min(result.seconds), p90))
-        rest = f"{ratio:>10}{result.peak_rss_bytes / 2**20:>10.0f}{result.disagreement:>10.1e}"
-        lines.append(f"  {result.label:<22}{times}{workload.batch / result.median:>10.2f}{rest}")
-    lines += [f"  {result.label:<22}{'FAIL':>10}  {result.failure}" for result in results if result.failure]
-    return "\n".join(lines)
-
-
-def _record(path: Path, workload: Workload, results: Sequence[Result], about: Mapping[str, Any]) -> None:
-    ours = _ours(results)
-    with path.open("a") as file:
-        for result in results:
-            variant = result.label.partition(":")[2]
-            row = {"workload": asdict(replace(workload, variant=variant)), **asdict(result), **about}
-            if not result.failure:
-                row["median"] = result.median
-                row["ratio"] = result.median / ours if ours else None
-            file.write(json.dumps(row) + "\n")
-
-
-def _specs(options: argparse.Namespace) -> list[Spec]:
-    environments: dict[str, dict[str, str]] = {}
-    for item in options.env:
-        label, name, value = item.split("=", 2)
-        environments.setdefault(label, {})[name] = value
-    pairs = [item.split("=", 1) for item in options.peer]
-    return [Spec(label, python, environments.get(label, {})) for label, python in pairs]
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", action="append", required=True, metavar="ENGINE[:VARIANT]=PYTHON", help="repeatable")
-    parser.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        metavar="ENGINE[:VARIANT]=NAME=VALUE",
-        help="environment of that engine alone, for example LD_PRELOAD of an allocator (repeatable)",
-    )
+    contest.add_arguments(parser, rounds=10, repeats=3, warmup=1)
     parser.add_argument("--models", type=Path, required=True, help="directory written by export.py")
     parser.add_argument("--model", nargs="+", required=True)
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
     parser.add_argument("--size", type=int, default=224, help="rows and columns of an image")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--mode", choices=MODES, default="infer")
-    parser.add_argument("--reference", help="label of the engine the others must agree with (default: the first)")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=3, help="timed calls of an engine in a round")
-    parser.add_argument("--warmup", type=int, default=1, help="untimed calls before them")
-    parser.add_argument("--pause", type=float, default=0.3, help="seconds between engines")
-    parser.add_argument("--json", type=Path, help="append one line per engine and workload")
     return parser
 
 
 def main() -> int:
     parser = _parser()
     options = parser.parse_args()
-    specs = _specs(options)
-    labels = [spec.label for spec in specs]
-    options.reference = options.reference or labels[0]
-    if options.reference not in labels or len(set(labels)) < len(labels):
-        parser.error(f"labels must differ and include the reference {options.reference!r}, got {labels}")
-    about = {**machine(), "rounds": options.rounds, "repeats": options.repeats, "warmup": options.warmup}
+    specs = contest.checked_specs(parser, options)
+    about = contest.settings(options)
     failed = False
     for model in options.model:
         for batch in options.batch:
-            workload = Workload(model, batch, options.size, options.threads, options.mode)
-            results = compare(specs, workload, options)
-            print(table(workload, results), flush=True)
+            workload = Workload(model=model, batch=batch, size=options.size, threads=options.threads, mode=options.mode)
+            results = contest.compare(specs, workload, "peer", options.models, _wrong, options)
+            title = f"{model} {options.mode} batch {batch} size {options.size} threads {options.threads}"
+            print(contest.table(title, batch, results), flush=True)
             if options.json:
-                _record(options.json, workload, results, about)
+                contest.record(options.json, workload, results, about)
             failed |= any(result.failure for result in results)
     return int(failed)
 

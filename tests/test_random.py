@@ -46,6 +46,12 @@ def test_generators_are_independent_of_each_other() -> None:
     assert abs(np.corrcoef(random.generator(1).random(4096), random.generator(2).random(4096))[0, 1]) < 0.1
 
 
+def test_uniforms_begin_the_stream_of_their_key_whatever_was_drawn_before() -> None:
+    for count, key in ((3, ("a", 1)), (13, ("a", 2**70)), (1, ("b",)), (3, ("a", 1))):
+        words = random.generator(*key).bit_generator.random_raw(count)
+        assert random.uniforms(count, *key).tolist() == [(int(word) >> 11) / 2**53 for word in words]
+
+
 def test_next_seed_restarts_with_set_seed() -> None:
     random.set_seed(3)
     first = [random.next_seed() for _ in range(5)]

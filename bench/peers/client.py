@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
-from protocol import Workload
+from protocol import Work
 from seeded import Array
 
 
@@ -23,15 +23,15 @@ class PeerError(RuntimeError):
 
 
 class Peer:
-    """A running `<engine>_peer.py`; use it in a `with` statement, which ends the process."""
+    """A running engine, the script of that name beside this file; a `with` statement ends the process."""
 
-    def __init__(self, engine: str, python: str, models: Path, environment: Mapping[str, str] | None = None) -> None:
-        script = Path(__file__).parent / f"{engine}_peer.py"
+    def __init__(self, engine: str, python: str, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+        script = Path(__file__).parent / f"{engine}.py"
         if not script.exists():
             raise ValueError(f"Peer: no engine {engine!r}: {script.name} does not exist")
         self._engine = engine
         self._process = subprocess.Popen(
-            [python, str(script), "--models", str(models)],
+            [python, str(script), "--directory", str(directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -71,7 +71,7 @@ class Peer:
             raise PeerError(f"{self._engine}: {op}: {answer['error']}")
         return answer
 
-    def load(self, workload: Workload, warmup: int = 3) -> dict[str, Any]:
+    def load(self, workload: Work, warmup: int = 3) -> dict[str, Any]:
         """Makes the model ready and warms it up; returns engine (name, version), load_seconds and memory in bytes."""
         return self._ask("load", warmup=warmup, **asdict(workload))
 

@@ -62,7 +62,7 @@ def _logits(model: torch.nn.Module, batch: int, size: int) -> Array:
 
 
 def _check(engine: str, python: str, workload: Workload, models: Path, expected: Array) -> None:
-    with Peer(engine, python, models) as peer:
+    with Peer(f"{engine}_peer", python, models) as peer:
         peer.load(workload)
         error = disagreement(peer.outputs(), expected)
     what = f"{workload.model} size {workload.size} batch {workload.batch}"
@@ -87,13 +87,13 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.models:
         model = build(name, options.size, CLASSES).eval()
-        single = Workload(name, 1, options.size, options.threads)
+        single = Workload(model=name, batch=1, size=options.size, threads=options.threads)
         save_file(model.state_dict(), single.file(options.out, ".safetensors"))
         _export_ncnn(
             model, single.file(options.out, ".ncnn.param"), single.file(options.out, ".ncnn.bin"), options.size
         )
         for batch in options.batch:
-            workload = Workload(name, batch, options.size, options.threads)
+            workload = Workload(model=name, batch=batch, size=options.size, threads=options.threads)
             _export_onnx(model, workload.onnx(options.out), batch, options.size)
             for engine, python in peers.items():
                 _check(engine, python, workload, options.out, _logits(model, batch, options.size))

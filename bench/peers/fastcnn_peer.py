@@ -57,4 +57,4 @@ class FastcnnEngine:
 
 
 if __name__ == "__main__":
-    serve(FastcnnEngine)
+    serve(FastcnnEngine, Workload)

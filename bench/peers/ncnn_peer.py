@@ -52,4 +52,4 @@ class NcnnEngine:
 
 
 if __name__ == "__main__":
-    serve(NcnnEngine)
+    serve(NcnnEngine, Workload)

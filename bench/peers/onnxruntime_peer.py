@@ -36,4 +36,4 @@ class OnnxRuntimeEngine:
 
 
 if __name__ == "__main__":
-    serve(OnnxRuntimeEngine)
+    serve(OnnxRuntimeEngine, Workload)

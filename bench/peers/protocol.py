@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Generic, Protocol, TextIO, TypeVar
 
 import numpy as np
 from seeded import Array
@@ -33,19 +33,22 @@ MODES = ("infer", "train")
 LEARNING_RATE = {"resnet18": 1e-3, "resnet50": 1e-3, "vgg16": 1e-4}  # of Adam, in "train"
 
 
-@dataclass(frozen=True)
-class Workload:
-    """What every engine of a comparison runs.
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What every engine of a contest runs; `mode` is one of the contest's, `variant` an engine's own way to run it."""
 
-    `size` is rows and columns of an image, `variant` an engine's own way to run it.
-    """
-
-    model: str
     batch: int
-    size: int
+    size: int  # rows and columns of an image
     threads: int
     mode: str = "infer"
     variant: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload(Work):
+    """A network, for inference or training."""
+
+    model: str
 
     def file(self, directory: Path, suffix: str) -> Path:
         """Returns the path `export.py` gives this model's file with that suffix."""
@@ -57,24 +60,27 @@ class Workload:
 
 
 class Engine(Protocol):
-    """A model made ready from (workload, directory of exported files)."""
+    """Work made ready from (workload, directory of what it reads)."""
 
     version: str
 
     def step(self) -> None:
-        """Runs the timed call: one inference of the batch, from array to array, or one training step."""
+        """Runs the timed call: an inference, from array to array, a training step or an epoch of pictures."""
 
     def outputs(self) -> Array:
-        """Returns the last logits [N,classes]; in training the losses of the first two steps, whatever ran since."""
+        """Returns what engines must agree on.
+
+        Of networks the last logits [N,classes], in training the losses of the first two steps, whatever ran since;
+        of loaders what `loader.py` says.
+        """
 
 
-class EngineFactory(Protocol):
-    """Makes an engine; raises ValueError for a mode or variant it does not have."""
+W = TypeVar("W", bound=Work)
+EngineFactory = Callable[[W, Path], Engine]
+"""Makes an engine from (workload, directory); raises ValueError for a mode or variant that it does not have."""
 
-    def __call__(self, workload: Workload, models: Path) -> Engine: ...
 
-
-def require(workload: Workload, engine: str, modes: tuple[str, ...], variants: tuple[str, ...] = ("",)) -> None:
+def require(workload: Work, engine: str, modes: tuple[str, ...], variants: tuple[str, ...] = ("",)) -> None:
     """Raises ValueError unless the workload's mode and variant are among those the engine has."""
     for name, value, known in (("mode", workload.mode, modes), ("variant", workload.variant, variants)):
         if value not in known:
@@ -87,23 +93,24 @@ def _memory() -> dict[str, int]:
     return {"rss_bytes": resident, "peak_rss_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
-class _Server:
-    def __init__(self, factory: EngineFactory, models: Path) -> None:
+class _Server(Generic[W]):
+    def __init__(self, factory: EngineFactory[W], kind: type[W], directory: Path) -> None:
         self._factory = factory
-        self._models = models
+        self._kind = kind
+        self._directory = directory
         self._engine: Engine | None = None
 
     def _loaded(self) -> Engine:
         if self._engine is None:
-            raise ValueError("no model is loaded: send a load request first")
+            raise ValueError("nothing is loaded: send a load request first")
         return self._engine
 
     def load(self, warmup: int = 3, **workload: Any) -> dict[str, Any]:
         self._engine = None
         begin = time.perf_counter()
-        engine = self._factory(Workload(**workload), self._models)
+        engine = self._factory(self._kind(**workload), self._directory)
         seconds = time.perf_counter() - begin
-        for _ in range(max(warmup, 2)):
+        for _ in range(warmup):
             engine.step()
         self._engine = engine
         return {"engine": engine.version, "load_seconds": seconds, **_memory()}
@@ -125,7 +132,7 @@ class _Server:
         return {"path": path, "shape": list(values.shape)}
 
 
-def _answer(server: _Server, request: dict[str, Any]) -> dict[str, Any]:
+def _answer(server: _Server[Any], request: dict[str, Any]) -> dict[str, Any]:
     operations: dict[str, Callable[..., dict[str, Any]]] = {
         "load": server.load,
         "run": server.run,
@@ -144,11 +151,11 @@ def _private_stdout() -> TextIO:
     return answers
 
 
-def serve(factory: EngineFactory) -> None:
-    """Answers requests until "quit" or the end of stdin; the process's only argument is --models DIR."""
-    parser = argparse.ArgumentParser(description="one engine of compare_peers.py")
-    parser.add_argument("--models", type=Path, required=True, help="directory written by export.py")
-    server = _Server(factory, parser.parse_args().models)
+def serve(factory: EngineFactory[W], kind: type[W]) -> None:
+    """Answers requests until "quit" or the end of stdin; the process's only argument is --directory DIR."""
+    parser = argparse.ArgumentParser(description="one engine of a contest")
+    parser.add_argument("--directory", type=Path, required=True, help="of the exported models, or of the pictures")
+    server = _Server(factory, kind, parser.parse_args().directory)
     answers = _private_stdout()
     for line in sys.stdin:
         try:

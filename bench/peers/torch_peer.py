@@ -64,4 +64,4 @@ class TorchEngine:
 
 
 if __name__ == "__main__":
-    serve(TorchEngine)
+    serve(TorchEngine, Workload)

@@ -76,11 +76,29 @@ def generator(*parts: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=philox_key(*parts)))
 
 
+class _Philox(threading.local):
+    """One bit generator per thread: a new one asks the operating system for a seed, only to get its key instead."""
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(0)
+        self._state = self._bits.state | {"buffer_pos": 4}
+
+    def started(self, key: int) -> np.random.Philox:
+        """Return the thread's bit generator at the start of the stream of a 128-bit key."""
+        self._state["state"] = {"counter": (0, 0, 0, 0), "key": (key & _LOW, key >> 64)}
+        self._bits.state = self._state
+        return self._bits
+
+
+_LOW = 2**64 - 1
+_philox = _Philox()
+
+
 def uniforms(count: int, *parts: int | str) -> NDArray[np.float64]:
     """Return `count` numbers in [0, 1), multiples of 2**-53, that depend on the key alone.
 
     They come from raw Philox words, so that they are the same in every NumPy.
     """
-    words = np.random.Philox(key=philox_key(*parts)).random_raw(count)
+    words = _philox.started(philox_key(*parts)).random_raw(count)
     numbers: NDArray[np.float64] = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return numbers

@@ -67,6 +67,38 @@ def test_small_batches_keep_all_threads_busy() -> None:
     list(prefetch([[i] for i in range(8)], new_row, meet, threads=4))
 
 
+def test_cheap_items_are_done_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHEAP_WALL", 10.0)  # however busy the machine is
+    lock = threading.Lock()
+    working = 0
+    together = []
+
+    def fill(batch: np.ndarray, row: int, item: int) -> None:
+        nonlocal working
+        with lock:
+            working += 1
+            together.append(working)
+        time.sleep(0.0005)
+        with lock:
+            working -= 1
+
+    list(prefetch([list(range(8))] * 40, new_row, fill, threads=3))
+    assert max(together[:24]) > 1  # nothing is known about the items yet
+    assert max(together[-200:]) == 1
+
+
+def test_items_that_wait_are_done_side_by_side() -> None:
+    together = threading.Barrier(2)
+
+    def fill(batch: np.ndarray, row: int, item: int) -> None:
+        time.sleep(0.002)
+        if item >= 2 * module.MEASURED:
+            together.wait(timeout=10)
+
+    plan = [list(range(i, i + 8)) for i in range(0, 4 * module.MEASURED, 8)]
+    list(prefetch(plan, new_row, fill, threads=2))
+
+
 def test_close_stops_threads_and_cancels_what_has_not_started() -> None:
     started = []
 

@@ -74,7 +74,8 @@ def _bilinear(x: NDArray[np.uint8], y: Array) -> None:
     z = _scratch.array("z", picked.shape, np.float32)
     step = _scratch.array("step", picked.shape, np.float32)
     z[...] = np.take(x, left, axis=1, out=picked, mode="clip")
-    np.subtract(np.take(x, right, axis=1, out=picked, mode="clip"), z, out=step)
+    step[...] = np.take(x, right, axis=1, out=picked, mode="clip")  # np.subtract would convert it slowly, in pieces
+    step -= z
     step *= column_weight
     z += step
     upper = _scratch.array("upper", (rows, columns * channels), np.float32)

@@ -102,13 +102,13 @@ def apply(x: Array, parameters: Mapping[str, Any], *, fill_mode: str, cval: floa
     """Return x[H,W,C] changed: first the geometry, then channel shift, flips and brightness; may be x or a view."""
     p = _NO_CHANGE | dict(parameters)
     y = x
-    centred = (
-        geometry.rotation(-p["theta"])
-        @ geometry.look_at(p["tx"], p["ty"])
-        @ geometry.shear(p["shear"])
-        @ geometry.zoom(p["zx"], p["zy"])
-    )
     if any(p[name] != _NO_CHANGE[name] for name in ("theta", "tx", "ty", "shear", "zx", "zy")):
+        centred = (
+            geometry.rotation(-p["theta"])
+            @ geometry.look_at(p["tx"], p["ty"])
+            @ geometry.shear(p["shear"])
+            @ geometry.zoom(p["zx"], p["zy"])
+        )
         y = geometry.warp(x, centred, fill_mode=fill_mode, value=cval, bilinear=bilinear)
     if p["channel_shift_intensity"] is not None and y.size:
         y = np.clip(y + np.float32(p["channel_shift_intensity"]), y.min(), y.max())
