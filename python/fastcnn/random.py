@@ -85,7 +85,10 @@ class _Philox(threading.local):
 
     def started(self, key: int) -> np.random.Philox:
         """Return the thread's bit generator at the start of the stream of a 128-bit key."""
-        self._state["state"] = {"counter": (0, 0, 0, 0), "key": (key & _LOW, key >> 64)}
+        self._state["state"] = {
+            "counter": np.zeros(4, np.uint64),
+            "key": np.array([key & _LOW, key >> 64], np.uint64),
+        }
         self._bits.state = self._state
         return self._bits
 
