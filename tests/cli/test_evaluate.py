@@ -1,4 +1,4 @@
-"""`fastcnn evaluate`, `predict` of folders and patterns, and `selftest`."""
+"""`fastcnn evaluate`, and `predict` of folders and patterns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from commands import CLASSES, draw, run
 from PIL import Image
 
-from fastcnn import data, selftest
+from fastcnn import data
 from fastcnn.layers import Dense, GlobalAveragePooling2D, Input
 from fastcnn.losses import SparseCategoricalCrossentropy
 from fastcnn.models import Sequential, load_model
@@ -129,51 +129,3 @@ def test_predict_without_a_picture_is_an_error(tmp_path, capsys):
     for given in (str(tmp_path / "empty"), str(tmp_path / "*.jpg")):
         out, err = run(capsys, "predict", str(tmp_path / "m.safetensors"), given, code=1)
         assert (out, err) == ("", f"fastcnn predict: {given}: no picture found\n")
-
-
-# -- selftest ----------------------------------------------------------------------------------------------------------
-
-
-def test_selftest_passes_here(capsys):
-    out, err = run(capsys, "selftest")
-    lines = out.splitlines()
-    assert err == ""
-    assert all(line.startswith("ok     ") for line in lines[:-1])
-    assert lines[-1] == f"all {len(lines) - 1} checks passed"
-    checks = [json.loads(line) for line in run(capsys, "selftest", "--json")[0].splitlines()]
-    assert len(checks) == len(lines) - 1
-    assert all(check["passed"] for check in checks)
-
-
-@pytest.mark.parametrize(
-    ("name", "broken"),
-    [
-        ("conv2d_forward", "convolution forward"),
-        ("conv2d_backward_weights", "convolution backward"),
-        ("dense_forward", "dense"),
-        ("max_pool_forward", "max pooling"),
-        ("batchnorm_backward", "batch normalisation"),
-        ("softmax_forward", "softmax"),
-    ],
-)
-def test_selftest_notices_a_wrong_result(name, broken, monkeypatch, capsys):
-    right = getattr(selftest.reference, name)
-
-    def wrong(*arguments, **options):
-        found = right(*arguments, **options)
-        first = found[0] if isinstance(found, tuple) else found
-        first.flat[first.size // 2] += 0.01 * np.abs(first).max()
-        return found
-
-    monkeypatch.setattr(selftest.reference, name, wrong)
-    out, _ = run(capsys, "selftest", code=1)
-    failed = [line for line in out.splitlines() if line.startswith("FAILED")]
-    assert failed
-    assert all(broken in line for line in failed)
-
-
-def test_selftest_notices_a_loader_that_takes_anything(monkeypatch, capsys):
-    monkeypatch.setattr("fastcnn.formats.safetensors._Reader.read_tensors", lambda self: 1 / 0)
-    out, _ = run(capsys, "selftest", code=1)
-    assert "FAILED a saved model opens with the same bits: ZeroDivisionError" in out
-    assert "FAILED a damaged file is refused: ZeroDivisionError" in out
