@@ -350,15 +350,54 @@ def test_summary_of_a_file(model_file: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    from fastcnn import _core
+
     out, _ = run(capsys, "doctor")
     assert re.search(rf"^fastcnn +{re.escape(__version__)}$", out, re.MULTILINE)
     assert f"numpy {np.__version__}" in out
+    assert f"\ninstruction sets that can be forced, FASTCNN_ISA=NAME or set_isa: {', '.join(_core.isas())}\n" in out
     found = json.loads(run(capsys, "doctor", "--json")[0])
-    from fastcnn import _core
-
     assert found["isa"] == _core.isa()
     assert found["isas"] == _core.isas()
     assert found["threads"] == _core.num_threads()
+    for isa, reason in found["isas_refused"].items():
+        assert re.fullmatch(r"this CPU lacks .*, which it needs|this build has no such set", reason)
+        assert f"\n  not {isa}: {reason}\n" in out
+    assert set(found["isas_refused"]) == {"base", "avx2", "avx512", "neon"} - set(_core.isas())
+    assert any("omp" in runtime for runtime in found["openmp"])
+    assert f"\nOpenMP: {', '.join(found['openmp'])}\n" in out
+
+
+@pytest.mark.parametrize(
+    ("threads", "usable", "wanted", "because"),
+    [
+        (4, 4, None, "the CPUs"),
+        (4, 4, "8", "the CPUs"),
+        (2, 4, "2", "OMP_NUM_THREADS"),
+        (2, 4, "2,1", "OMP_NUM_THREADS"),
+        (1, 4, None, "the cgroup's CPU quota"),
+        (1, 4, "2", "the cgroup's CPU quota"),
+        (1, 4, "many", "the cgroup's CPU quota"),
+    ],
+)
+def test_doctor_says_what_decides_about_threads(threads: int, usable: int, wanted: str | None, because: str) -> None:
+    limits = {"threads": threads, "usable_cpus": usable, "omp_num_threads": wanted}
+    assert cli.doctor._because(limits) == because
+
+
+def test_doctor_warns_of_two_openmp_runtimes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "7f00-7f01 r-xp 00000000 08:01 1234                       {}\n"
+    names = ("/opt/a/libgomp-a34b3233.so.1.0.0", "/opt/b/libiomp5.so", "/opt/b/libiomp5.so", "/usr/lib/libcomp.so")
+    (tmp_path / "maps").write_text("".join(line.format(name) for name in names))
+    monkeypatch.setattr(cli.doctor, "_MAPS", str(tmp_path / "maps"))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    out, _ = run(capsys, "doctor")
+    assert "OpenMP: /opt/a/libgomp-a34b3233.so.1.0.0, /opt/b/libiomp5.so\n  several runtimes" in out
+    assert "\n  OMP_WAIT_POLICY=passive\n" in out
+    monkeypatch.setattr(cli.doctor, "_MAPS", str(tmp_path / "none"))
+    assert "OpenMP: no runtime found" in run(capsys, "doctor")[0]
 
 
 # -- demo --------------------------------------------------------------------------------------------------------------

@@ -192,6 +192,17 @@ def test_patience_ends_training_with_the_best_weights(pictures, tmp_path, capsys
     assert losses[-1] >= min(losses)
 
 
+def test_the_test_must_have_the_classes_trained_on(pictures, tmp_path, capsys):
+    test = draw(tmp_path / "test", 1)
+    (test / "red").rename(test / "white")
+    out, err = run(
+        capsys, "train", str(pictures), "--test", str(test), "--out", str(tmp_path / "m.safetensors"), code=1
+    )
+    assert out == ""
+    assert f"{test}: has the classes ['white'], which the model does not know" in err
+    assert "has no pictures of the model's classes ['red']" in err
+
+
 # -- resume ------------------------------------------------------------------------------------------------------------
 
 COMMAND = """

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastcnn.cli.arguments import whole
+from fastcnn.cli.classifier import class_count, picture_options
 from fastcnn.cli.pictures import open_for_model
-from fastcnn.cli.predict import picture_options
-from fastcnn.losses import SparseCategoricalCrossentropy
-from fastcnn.metrics import SparseCategoricalAccuracy, SparseTopKCategoricalAccuracy, confusion_matrix
+from fastcnn.data import ImageDataset
+from fastcnn.formats.atomic import check_writable
+from fastcnn.losses import BinaryCrossentropy, Loss, SparseCategoricalCrossentropy
+from fastcnn.metrics import Metric, SparseTopKCategoricalAccuracy, confusion_matrix
 from fastcnn.models import Model, load_model
 
 HELP = "measure a saved model on a folder with one folder of pictures per class, or on a CSV list of path,label"
@@ -33,43 +35,83 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what was found; return the exit code."""
-    model = load_model(options.model, compile=False)
-    pictures = picture_options(model)
-    outputs = model.output_shape[-1]
-    data = open_for_model(
-        options.data,
-        pictures.image_size,
-        options.batch_size,
-        model.class_names,
-        outputs,
-        color_mode=pictures.color_mode,
-    )
-    labels = np.concatenate([y for _, y in data.epoch(0)]) if data.labels is None else data.labels
-    scores: NDArray[np.float32] = model.predict(data, verbose=0)
-    result = _measure(model, labels, scores)
-    matrix = confusion_matrix(labels, scores.argmax(axis=1), outputs)
-    names = model.class_names or data.class_names
+    if options.confusion:
+        check_writable(options.confusion)
+    model = load_model(options.model)
+    class_count(model)  # refuses what is no classifier
+    loss = _loss(model)
+    data = _open(model, loss, options.data, options.batch_size)
+    confusion = Confusion(data.num_classes, loss.from_logits)
+    metrics: list[Metric] = [confusion]
+    if data.num_classes > _TOP:
+        metrics.append(SparseTopKCategoricalAccuracy(_TOP, name=f"top_{_TOP}_accuracy"))
+    model.compile(optimizer="sgd", loss=loss, metrics=metrics)  # without the slots that training needs
+    result = model.evaluate(data, verbose=0 if options.json else 1, return_dict=True)
+    matrix, names, count = confusion.matrix, data.class_names, len(data.file_paths)
     if options.confusion:
         from fastcnn import plots
 
         plots.confusion_matrix(matrix, names, options.confusion)
     classes = [_class_row(name, matrix, i) for i, name in enumerate(names)]
     if options.json:
-        print(json.dumps(result | {"classes": classes, "confusion_matrix": matrix.tolist()}))
+        found = {"pictures": count} | result | {"classes": classes, "confusion_matrix": matrix.tolist()}
+        print(json.dumps(found | {"files": [options.confusion] if options.confusion else []}))
         return 0
-    print(f"{len(labels)} pictures: " + ", ".join(f"{name} {value:.4f}" for name, value in result.items()))
+    print(f"{count} pictures: " + ", ".join(f"{name} {value:.4f}" for name, value in result.items()))
     for line in _table(classes, matrix, names):
         print(line)
+    if options.confusion:
+        print(f"saved {options.confusion}")
     return 0
 
 
-def _measure(model: Model, labels: NDArray[Any], scores: NDArray[np.float32]) -> dict[str, float]:
-    """Return mean loss and accuracies of probabilities [N,K]."""
-    loss = SparseCategoricalCrossentropy().per_sample("evaluate", labels, scores)
-    found = {"loss": float(np.mean(loss)), "accuracy": SparseCategoricalAccuracy()(labels, scores)}
-    if scores.shape[1] > _TOP:
-        found[f"top_{_TOP}_accuracy"] = SparseTopKCategoricalAccuracy(_TOP)(labels, scores)
-    return found
+class Confusion(Metric):
+    """Accuracy, from `matrix` [K,K]: how often class i (row) was taken for class j (column)."""
+
+    state = ("matrix",)
+    rises = True
+
+    def __init__(self, classes: int, from_logits: bool) -> None:
+        self.classes = classes
+        self.threshold = 0.0 if from_logits else 0.5  # of a single output, above which it means the second class
+        super().__init__("accuracy")
+
+    def update_state(self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
+        """Count a batch: class numbers or one value per output, and outputs; weights are for the loss alone."""
+        y, p = np.asarray(y_true), np.asarray(y_pred)
+        truth = y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1).astype(np.int64)
+        taken = p.argmax(axis=1) if p.shape[1] > 1 else (p[:, 0] > self.threshold).astype(np.int64)
+        self.matrix += confusion_matrix(truth, taken, self.classes)
+
+    def result(self) -> float:
+        """Return the share on the diagonal."""
+        return float(np.trace(self.matrix) / max(self.matrix.sum(), 1))
+
+    def reset_state(self) -> None:
+        """Forget all batches."""
+        self.matrix = np.zeros((self.classes, self.classes), np.int64)
+
+
+def _loss(model: Model) -> Loss:
+    """Return the loss that the model was trained with, or that of its kind of output."""
+    if model.loss is not None:
+        return model.loss
+    return BinaryCrossentropy() if model.output_shape[-1] == 1 else SparseCategoricalCrossentropy()
+
+
+def _open(model: Model, loss: Loss, path: str, batch_size: int) -> ImageDataset:
+    """Return the pictures as the model and its loss want them; raises ValueError for other classes than the model's."""
+    options = picture_options(model)
+    sparse, one_output = isinstance(loss, SparseCategoricalCrossentropy), model.output_shape[-1] == 1
+    return open_for_model(
+        path,
+        options.image_size,
+        batch_size,
+        model.class_names,
+        class_count(model),
+        color_mode=options.color_mode,
+        label_mode="binary" if one_output else "int" if sparse else "categorical",
+    )
 
 
 def _class_row(name: str, matrix: NDArray[Any], i: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def open_for_model(
     image_size: int | tuple[int, int],
     batch_size: int,
     names: Sequence[str] | None,
-    outputs: int,
+    classes: int,
     **more: Any,
 ) -> data.ImageDataset:
     """Return pictures in file order, their labels numbered as a model's classes.
@@ -34,17 +34,20 @@ def open_for_model(
     more |= {"shuffle": False}
     found: data.ImageDataset = open_pictures(path, image_size, batch_size, 0, **more)
     if names is None:
-        if found.num_classes != outputs:
+        if found.num_classes != classes:
             raise ValueError(
-                f"{path}: has {found.num_classes} classes, the model has {outputs} outputs and no names for them"
+                f"{path}: has {found.num_classes} classes, the model knows {classes} and no names for them"
             )
         return found
-    unknown = sorted(set(found.class_names) - set(names))
-    if unknown:
-        raise ValueError(f"{path}: has the classes {unknown}, which the model does not know; its are {list(names)}")
-    missing = sorted(set(names) - set(found.class_names))
-    if missing:
-        raise ValueError(f"{path}: has no pictures of the model's classes {missing}")
+    unknown, missing = (
+        sorted(set(some) - set(others)) for some, others in ((found.class_names, names), (names, found.class_names))
+    )
+    wrong = [
+        *([f"has the classes {unknown}, which the model does not know; its are {list(names)}"] if unknown else []),
+        *([f"has no pictures of the model's classes {missing}"] if missing else []),
+    ]
+    if wrong:
+        raise ValueError(f"{path}: {', and '.join(wrong)}")
     if list(names) == found.class_names:
         return found
     reordered: data.ImageDataset = open_pictures(path, image_size, batch_size, 0, class_names=list(names), **more)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from fastcnn.cli.advice import advice
 from fastcnn.cli.arguments import fraction, frequency, model_file, whole
 from fastcnn.cli.forecast import Forecast, forecast
 from fastcnn.cli.history import NO_CURVES, write_history
-from fastcnn.cli.pictures import class_counts, open_pictures
+from fastcnn.cli.pictures import class_counts, open_for_model, open_pictures
 from fastcnn.formats.atomic import check_writable
 from fastcnn.models import Model
 from fastcnn.report import duration, memory_size
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     _check_classes(options.data, counts)
     if options.patience and validation is None:
         raise ValueError("--patience needs validation pictures: --val-split must be above 0")
-    test = None if options.test is None else _open(options, options.test, class_names=training.class_names)
+    test = None if options.test is None else _open_test(options, training.class_names)
     model = recipe.build(options, len(counts))
     model.class_names = training.class_names
     recipe.compile_model(model, options, len(training))
@@ -163,6 +163,12 @@ def _read(options: argparse.Namespace) -> tuple[data.ImageDataset, data.ImageDat
         options, options.data, validation_split=options.val_split, subset="both"
     )
     return both
+
+
+def _open_test(options: argparse.Namespace, names: Sequence[str]) -> data.ImageDataset:
+    """Return the pictures of `--test`; raises ValueError for other classes than those trained on."""
+    mode = recipe.label_mode(options)
+    return open_for_model(options.test, options.image_size, options.batch_size, names, len(names), label_mode=mode)
 
 
 def _open(options: argparse.Namespace, path: str, **arguments: Any) -> Any:
