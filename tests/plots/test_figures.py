@@ -63,11 +63,11 @@ def test_confusion_matrix_counts_samples() -> None:
     assert len(plots.confusion_matrix((truth, [0, 1, 1, 0])).axes[0].texts) == 9  # as many classes as were seen
 
 
-def test_confusion_matrix_of_a_hundred_classes(tmp_path: Path) -> None:
+def test_confusion_matrix_of_a_hundred_classes() -> None:
     matrix = np.diag(np.arange(1, 101) * 1000)
     matrix[3, 97] = 7
     names = [f"class {i}" for i in range(100)]
-    figure = plots.confusion_matrix(matrix, names, tmp_path / "m.png")
+    figure = plots.confusion_matrix(matrix, names)
     axes = figure.axes[0]
     texts = {text.get_position(): text for text in axes.texts}
     assert len(texts) == 101  # a cell of nothing stays empty
@@ -205,6 +205,7 @@ def test_feature_maps_are_what_the_layers_make(tmp_path: Path) -> None:
     grid = np.asarray(figure.axes[0].images[0].get_array())
     tile = maps[:, :, 2]
     assert np.allclose(grid[:, 22:32], (tile - tile.min()) / (tile.max() - tile.min()), atol=1e-6)
+    assert figure.axes[0].images[0].get_array().mask[:, [10, 21, 32]].all()  # no colour between the maps
     assert opened(tmp_path / "m.png").std() > 0
 
 
@@ -220,7 +221,12 @@ def test_feature_maps_leave_the_model_as_it_is() -> None:
 def test_feature_maps_choose_layers_of_a_deep_network() -> None:
     model = applications.cifar_resnet(8, input_shape=(32, 32, 3), classes=3)
     figure = plots.feature_maps(model, np.ones((1, 32, 32, 3)))
-    assert len(figure.axes) == 4
+    names = [axes.get_title().split(":")[0] for axes in figure.axes]
+    assert names == ["conv1_conv", "conv2_block1_2_conv", "conv3_block1_2_conv", "conv4_block1_2_conv"]
+    pools = Sequential([Input((8, 8, 3)), MaxPooling2D(name="pool"), GlobalAveragePooling2D()])
+    assert [axes.get_title() for axes in plots.feature_maps(pools, np.ones((8, 8, 3))).axes] == [
+        "pool: 3 of 3 channels 4 x 4"
+    ]
 
 
 @pytest.mark.parametrize(

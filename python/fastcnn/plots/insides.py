@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastcnn.models import Model
 
 _GAP = 1  # pixels between tiles
+_WIDTH, _HIGHEST = 10, 2.5  # inches: of a row of feature maps
 
 
 def filters(
@@ -64,10 +65,11 @@ def feature_maps(
 ) -> Figure:
     """Return a figure of the first `count` channels that layers make of one sample x, or x[1,...]; a row per layer.
 
-    Without names, up to four layers spread over those whose outputs are maps. Each channel is stretched to its own
-    range. Saved if `path` is given. Raises ImportError without matplotlib, ValueError for another shape and for layers
-    that are unknown or make no maps.
+    Without names, up to four convolutions from the first to the last, or any layers of a model without one. Each
+    channel is stretched to its own range. Saved if `path` is given. Raises ImportError without matplotlib, ValueError
+    for another shape and for layers that are unknown or make no maps.
     """
+    from fastcnn.layers import Conv2D, InputLayer
     from fastcnn.models import Model
 
     if count < 1:
@@ -79,7 +81,8 @@ def feature_maps(
         raise ValueError(f"plots.feature_maps: x must be one sample {list(shape)}, got {list(np.shape(x))}")
     maps = {layer.name: layer for layer in model.layers if _makes_maps(layer)}
     if layers is None:
-        names = list(maps)[1:]  # without the input
+        convolutions = [name for name, layer in maps.items() if isinstance(layer, Conv2D)]
+        names = convolutions or [name for name, layer in maps.items() if not isinstance(layer, InputLayer)]
         layers = [names[i] for i in sorted({round(p) for p in np.linspace(0, len(names) - 1, min(4, len(names)))})]
     layers = [layers] if isinstance(layers, str) else layers
     unknown = [name for name in layers if name not in maps]
@@ -90,10 +93,13 @@ def feature_maps(
     part = Model(model.input, [maps[name].output for name in layers], name=f"{model.name}_maps")
     outputs = part.predict_on_batch(sample)
     outputs = outputs if isinstance(outputs, list) else [outputs]
-    figure = new_figure("feature_maps", 10, 1.6 * len(layers) + 0.4)
-    for axes, name, output in zip(np.atleast_1d(figure.subplots(len(layers), 1)), layers, outputs, strict=True):
-        tiles = _stretched(np.moveaxis(output[0], 2, 0)[:count, :, :, None])
-        axes.imshow(_picture(_grid(tiles, len(tiles))), cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+    rows = [_stretched(np.moveaxis(output[0], 2, 0)[:count, :, :, None]) for output in outputs]
+    grids = [_picture(_grid(tiles, len(tiles), between=np.nan)) for tiles in rows]  # NaN has no colour
+    heights = [min(_WIDTH * grid.shape[0] / grid.shape[1], _HIGHEST) + 0.4 for grid in grids]
+    figure = new_figure("feature_maps", _WIDTH, sum(heights))
+    plots = np.atleast_1d(figure.subplots(len(layers), 1, height_ratios=heights))
+    for axes, name, output, tiles, grid in zip(plots, layers, outputs, rows, grids, strict=True):
+        axes.imshow(grid, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
         H, W, C = output.shape[1:]
         axes.set_title(f"{name}: {len(tiles)} of {C} channels {H} x {W}", fontsize=9)
         axes.axis("off")
@@ -117,12 +123,12 @@ def _stretched(tiles: NDArray[Any]) -> NDArray[Any]:
     return scaled
 
 
-def _grid(tiles: NDArray[Any], columns: int | None = None, gap: int = _GAP) -> NDArray[Any]:
-    """Return tiles [N,H,W,C] side by side with white between them, about as high as wide unless `columns` says."""
+def _grid(tiles: NDArray[Any], columns: int | None = None, gap: int = _GAP, between: float = 1.0) -> NDArray[Any]:
+    """Return tiles [N,H,W,C] side by side, `gap` pixels apart, about as high as wide unless `columns` says."""
     count, H, W, C = tiles.shape
     columns = columns or int(np.ceil(np.sqrt(count * H / W)))
     rows = -(-count // columns)
-    grid = np.ones((rows * (H + gap) - gap, columns * (W + gap) - gap, C))
+    grid = np.full((rows * (H + gap) - gap, columns * (W + gap) - gap, C), between)
     for i, tile in enumerate(tiles):
         top, left = i // columns * (H + gap), i % columns * (W + gap)
         grid[top : top + H, left : left + W] = tile
