@@ -302,3 +302,25 @@ def test_a_run_that_learned_something_does_not() -> None:
     ):
         history.history = {"loss": losses}
         assert (advice(history, counts) is not None) == stuck, (counts, losses)
+
+
+def test_an_accuracy_above_guessing_is_something_learned() -> None:
+    """Wild first steps, or smoothed labels, keep the mean loss of an epoch above that of guessing."""
+    history = History()
+    for counts, accuracies, stuck in (
+        ([500, 500], [0.52, 0.54], True),  # guessing gives up to 0.547 once in a thousand runs
+        ([500, 500], [0.52, 0.56], False),
+        ([10, 10], [0.56], True),  # too few pictures to tell
+        ([900, 100], [0.9], True),
+        ([900, 100], [0.93], False),
+        ([100] * 10, [0.3], False),
+    ):
+        history.history = {"loss": [3.0] * len(accuracies), "accuracy": accuracies}
+        assert (advice(history, counts) is not None) == stuck, (counts, accuracies)
+
+
+def test_class_weights_make_guessing_a_loss_of_equal_shares() -> None:
+    history = History()
+    for loss, stuck in ((0.69, True), (0.4, False)):  # the entropy of 9 : 1 is 0.325
+        history.history = {"loss": [loss], "accuracy": [0.85]}
+        assert (advice(history, [900, 100], weighted=True) is not None) == stuck

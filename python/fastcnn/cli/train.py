@@ -210,7 +210,7 @@ def _show_result(
     stem = os.path.splitext(options.out)[0]
     curves = Path(f"{stem}.curves.png")
     made = write_history(history, Path(f"{stem}.history.csv"), curves)
-    hint = advice(history, list(counts.values()))
+    hint = advice(history, list(counts.values()), weighted=options.class_weight)
     if options.json:
         result |= {"note": hint} if hint else {}
         print(json.dumps(result | {"classes": counts, "files": [options.out, *map(str, made)]}))
