@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from fastcnn.utils import set_random_seed
 HELP = "train a classifier on a folder with one folder of pictures per class, or on a CSV list of path,label"
 
 _FLOAT_BYTES = 4
+_ASKED = 8  # pictures that tell whether all get one answer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,10 +106,21 @@ def run(options: argparse.Namespace) -> int:
     result: dict[str, Any] = {"model": options.out, "seconds": round(time.perf_counter() - began, 1)}
     if test is not None:
         result |= {f"test_{name}": value for name, value in model.evaluate(test, verbose=0, return_dict=True).items()}
+    hint = advice(history, list(counts.values()), options.class_weight, partial(_answers, model, training))
+    if hint is not None:
+        result["note"] = hint
     model.save(options.out)
     _show_result(options, result, counts, history)
     backup.delete()
     return 0
+
+
+def _answers(model: Model, training: data.ImageDataset) -> Any:
+    """Return the model's probabilities [N,K] for a few training pictures."""
+    batches = training.epoch(0)
+    x = next(batches)[0]
+    batches.close()
+    return model.predict_on_batch(x[:_ASKED])
 
 
 def check_space(path: str | os.PathLike[str], model: Model) -> None:
@@ -210,13 +223,11 @@ def _show_result(
     stem = os.path.splitext(options.out)[0]
     curves = Path(f"{stem}.curves.png")
     made = write_history(history, Path(f"{stem}.history.csv"), curves)
-    hint = advice(history, list(counts.values()))
     if options.json:
-        result |= {"note": hint} if hint else {}
         print(json.dumps(result | {"classes": counts, "files": [options.out, *map(str, made)]}))
         return
-    if hint:
-        print(f"note: {hint}")
+    if "note" in result:
+        print(f"note: {result['note']}")
     if "test_loss" in result:
         print(f"test: accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f}")
     print(f"saved {options.out} ({memory_size(os.path.getsize(options.out))}), {', '.join(map(str, made))}")
