@@ -187,7 +187,7 @@ FAULTS = [
     Fault(
         GEMM,
         "- 1) * p.in_step_h + p.rows.count",
-        "- 1) * p.in_step_h + p.rows.count - 1",
+        "- 1) * p.in_step_h + (p.rows.count - 1)",
         "a strip lacks its last row",
     ),
     Fault(

@@ -83,4 +83,4 @@ def gradient_norms(
 
 
 def _is_norm(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and 0 <= value < np.inf
+    return isinstance(value, int | float | np.number) and bool(0 <= value < np.inf)
