@@ -42,10 +42,14 @@ def read(path: Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(sizes)
 
 
-def example(name: str, *arguments: str) -> str:
-    done = subprocess.run(
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments], capture_output=True, text=True, timeout=300
     )
+
+
+def example(name: str, *arguments: str) -> str:
+    done = run(name, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -73,6 +77,13 @@ def test_plain_and_residual(source: Path, tmp_path: Path) -> None:
     before = (tmp_path / "plain8.json").stat().st_mtime_ns
     example("plain_and_residual.py", *arguments)  # nothing is trained again
     assert (tmp_path / "plain8.json").stat().st_mtime_ns == before
+    refused = run("plain_and_residual.py", *arguments[:-1], "90")
+    assert refused.returncode == 1
+    assert f"{tmp_path / 'plain8.json'}: was made with" in refused.stderr
+    assert (tmp_path / "plain8.json").stat().st_mtime_ns == before
+    refused = run("plain_and_residual.py", *arguments[:-1], "121")
+    assert "--pictures: " in refused.stderr
+    assert "has 120 for training, got 121" in refused.stderr
 
 
 def test_vgg_two_classes(source: Path, tmp_path: Path) -> None:
