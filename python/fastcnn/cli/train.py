@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     _check_backup(backup, options)
     training, validation = _read(options)
     counts = class_counts(training)
-    _check_classes(options.data, counts)
+    _check_classes(options.data, counts, validation)
     if options.patience and validation is None:
         raise ValueError("--patience needs validation pictures: --val-split must be above 0")
     test = None if options.test is None else _open_test(options, training.class_names)
@@ -150,10 +150,18 @@ def _check_backup(backup: BackupAndRestore, options: argparse.Namespace) -> None
         print(f"{backup.backup_dir} holds no interrupted run: training starts from the beginning")
 
 
-def _check_classes(where: str, counts: Mapping[str, int]) -> None:
-    """Raise ValueError for data that cannot make a classifier."""
+def _check_classes(where: str, counts: Mapping[str, int], validation: data.ImageDataset | None) -> None:
+    """Raise ValueError for data that cannot make a classifier; `counts` are those of training."""
     if len(counts) < 2:
         raise ValueError(f"{where}: a classifier needs at least two classes, found only {next(iter(counts))!r}")
+    if validation is not None:
+        held_out = class_counts(validation)
+        single = [name for name, count in counts.items() if count + held_out[name] == 1]
+        if single:
+            raise ValueError(
+                f"{where}: {single[0]!r} has one picture, which cannot serve for training and for validation; give it "
+                "more pictures, or set --val-split 0"
+            )
     missing = [name for name, count in counts.items() if count == 0]
     if missing:
         raise ValueError(

@@ -444,11 +444,16 @@ class Trainer(Network):
         return None if found is None else metrics[found].rises
 
     def _check_labels(self, where: str, x: Any, y: Any, loss: Loss) -> None:
-        """Check the labels of arrays all at once; those of datasets are checked batch by batch."""
+        """Check the labels of arrays all at once; of datasets their number of classes, and then batch by batch."""
         if batches.is_array_like(x):
             if y is None:
                 raise ValueError(f"{where} is missing; arrays need labels")
             loss.check(y, self._classes, where)
+            return
+        known, form = batches.label_form(x)
+        outputs, most = self._classes, loss.label_classes(self._classes)
+        if known is not None and ((form == "categorical" and known != outputs) or (most is not None and known > most)):
+            raise ValueError(f"{where}: the data have {known} classes, the model has {outputs} outputs")
 
     def _validation_source(
         self, shape: Shape, data: Any, batch_size: int | None, steps: int | None, loss: Loss
