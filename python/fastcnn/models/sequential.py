@@ -8,7 +8,7 @@ from typing import Any, Self
 from fastcnn.graph import Node, Shape
 from fastcnn.layers.base import Layer
 from fastcnn.layers.shape import InputLayer
-from fastcnn.models import batches
+from fastcnn.models import given
 from fastcnn.models.model import Model
 from fastcnn.models.network import Tensor, layer_from_config
 from fastcnn.parameters import Parameter
@@ -122,7 +122,7 @@ class Sequential(Model):
         if not self._chain:
             raise ValueError(f"{where}: {self.name} has no layers")
         if self._output is None:
-            shape = batches.sample_shape(x)
+            shape = given.sample_shape(x)
             if not shape:
                 raise ValueError(f"{where}: {self.name} does not know its input shape; call build(shape) first")
             self.build(shape)

@@ -22,7 +22,7 @@ from fastcnn.graph import Node, Shape
 from fastcnn.layers.base import Array
 from fastcnn.layers.pointwise import Sigmoid, Softmax
 from fastcnn.losses import Loss
-from fastcnn.models import batches
+from fastcnn.models import batches, given
 from fastcnn.models.batches import BATCH_SIZE, Batch, Source, open_source
 from fastcnn.models.compiled import Compiled, Logs, Means
 from fastcnn.models.fit import FitRun
@@ -86,13 +86,13 @@ class Trainer(Network):
         each sample with its weight, are names or Metric objects. Raises ValueError for what fastcnn does not have.
         """
         self._refuse(loss_weights=(loss_weights, None))
-        given = {
+        without = {
             "run_eagerly": run_eagerly,
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
             "auto_scale_loss": auto_scale_loss,
         }
-        for argument, value in given.items():
+        for argument, value in without.items():
             if value != _WITHOUT_EFFECT[argument]:
                 warnings.warn(f"compile: {argument} has no effect in fastcnn", stacklevel=2)
         if loss is None:
@@ -270,10 +270,10 @@ class Trainer(Network):
     ) -> Batch:
         """Return arrays as a batch that is part of no epoch, its samples prepared."""
         compiled = self._require_compiled(where)
-        samples = batches.checked_x(where, x, self._ready(where, x))
+        samples = given.checked_x(where, x, self._ready(where, x))
         if len(samples) == 0:
             raise ValueError(f"{where}: x holds no samples (x is {list(samples.shape)})")
-        weights = None if sample_weight is None else batches.checked_weights(where, sample_weight, len(samples))
+        weights = None if sample_weight is None else given.checked_weights(where, sample_weight, len(samples))
         labels = None if y is None else np.asarray(y)
         batch = Batch(samples, slice(None), len(samples), labels, weights)
         batch = self._with_class_weight(where, batch, class_weight)
@@ -299,8 +299,8 @@ class Trainer(Network):
         loss = self._require_compiled(where).loss
         batches.targets(where, loss, batch, self._classes)
         assert batch.y is not None
-        table = batches.checked_class_weight(where, class_weight, loss.label_classes(self._classes))
-        return replace(batch, sample_weight=batches.class_weights(table, batch.y))
+        table = given.checked_class_weight(where, class_weight, loss.label_classes(self._classes))
+        return replace(batch, sample_weight=given.class_weights(table, batch.y))
 
     def train_on_batch(
         self,
@@ -335,7 +335,7 @@ class Trainer(Network):
 
     def predict_on_batch(self, x: ArrayLike) -> Any:
         """Return the output for samples x[N,...] as float32 [N,...], a list if the model has several outputs."""
-        samples = batches.checked_x("predict_on_batch", x, self._ready("predict_on_batch", x))
+        samples = given.checked_x("predict_on_batch", x, self._ready("predict_on_batch", x))
         recipe = self._inference()
         if len(samples) == 0:
             return self._output_arrays(0)
@@ -390,7 +390,7 @@ class Trainer(Network):
             shape = self._ready("fit", x)
             self._training()
             if validation_split and validation_data is None:
-                (x, y, sample_weight), validation_data = batches.split("fit", (x, y, sample_weight), validation_split)
+                (x, y, sample_weight), validation_data = given.split("fit", (x, y, sample_weight), validation_split)
             source = open_source(
                 "fit",
                 shape,
@@ -410,7 +410,7 @@ class Trainer(Network):
             if class_weight is not None:
                 if sample_weight is not None:
                     raise ValueError("fit: class_weight and sample_weight exclude each other")
-                batches.checked_class_weight("fit", class_weight, compiled.loss.label_classes(self._classes))
+                given.checked_class_weight("fit", class_weight, compiled.loss.label_classes(self._classes))
             names = self.metrics_names + [f"val_{name}" for name in self.metrics_names if validation is not None]
             hooks = self._hooks(callbacks, verbose, source, history=True, epochs=epochs, metrics=names)
             with self._lease() as workspace:
@@ -445,12 +445,12 @@ class Trainer(Network):
 
     def _check_labels(self, where: str, x: Any, y: Any, loss: Loss) -> None:
         """Check the labels of arrays all at once; of datasets their number of classes, and then batch by batch."""
-        if batches.is_array_like(x):
+        if given.is_array_like(x):
             if y is None:
                 raise ValueError(f"{where} is missing; arrays need labels")
             loss.check(y, self._classes, where)
             return
-        known, form = batches.label_form(x)
+        known, form = given.label_form(x)
         outputs, most = self._classes, loss.label_classes(self._classes)
         if known is not None and ((form == "categorical" and known != outputs) or (most is not None and known > most)):
             raise ValueError(f"{where}: the data have {known} classes, the model has {outputs} outputs")
@@ -465,9 +465,9 @@ class Trainer(Network):
         if not 1 <= len(parts) <= 3:
             raise ValueError(f"{where} must be (x, y), (x, y, sample_weight) or a dataset, got {len(parts)} parts")
         x, y, sample_weight = (*parts, None, None)[:3]
-        given = batch_size if batches.is_array_like(x) else None
+        size = batch_size if given.is_array_like(x) else None
         source = open_source(
-            where, shape, x, y, sample_weight, batch_size=given, steps=steps, steps_name="validation_steps"
+            where, shape, x, y, sample_weight, batch_size=size, steps=steps, steps_name="validation_steps"
         )
         self._check_labels(f"{where}: y", x, y, loss)
         return source
@@ -541,9 +541,9 @@ class Trainer(Network):
         """
         shape = self._ready("predict", x)
         recipe = self._inference()
-        if batches.is_array_like(x):
-            batches.check_count("predict", "batch_size", batch_size)
-            samples = batches.checked_x("predict", x, shape)
+        if given.is_array_like(x):
+            given.check_count("predict", "batch_size", batch_size)
+            samples = given.checked_x("predict", x, shape)
             silent = callbacks is None and steps is None and _quiet(verbose) == 0
             if silent and len(samples) <= (batch_size or BATCH_SIZE):
                 return self.predict_on_batch(samples)
