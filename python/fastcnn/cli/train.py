@@ -15,7 +15,7 @@ from fastcnn import data
 from fastcnn.callbacks import BackupAndRestore, Callback, EarlyStopping, History, LambdaCallback, Logs
 from fastcnn.cli import recipe
 from fastcnn.cli.advice import advice
-from fastcnn.cli.arguments import fraction, frequency, model_file, whole
+from fastcnn.cli.arguments import UsageError, fraction, frequency, model_file, whole
 from fastcnn.cli.forecast import Forecast, forecast
 from fastcnn.cli.history import NO_CURVES, write_history
 from fastcnn.cli.pictures import class_counts, open_for_model, open_pictures
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     counts = class_counts(training)
     _check_classes(options.data, counts)
     if options.patience and validation is None:
-        raise ValueError("--patience needs validation pictures: --val-split must be above 0")
+        raise UsageError("--patience needs validation pictures: --val-split must be above 0")
     test = None if options.test is None else _open_test(options, training.class_names)
     model = recipe.build(options, len(counts))
     model.class_names = training.class_names
