@@ -214,7 +214,11 @@ def test_fine_tuning_takes_weights_and_freezes(pictures, tmp_path, capsys):
         *("--weights", str(tmp_path / "a.safetensors"), "--freeze"),
     )
     assert err == ""
-    assert f"{tmp_path}/a.safetensors: 2 of 4 weights taken" in shown
+    assert f"\n{tmp_path}/a.safetensors: 2 of 4 weights taken; the last layer starts anew\n" in shown
+    assert re.search(r"^resnet18, 122 parameters \(10 of them trained\), for", shown, re.MULTILINE)
+    again = [*("--weights", str(tmp_path / "a.safetensors"))]
+    plan, _, _ = trained(capsys, pictures, tmp_path / "c.safetensors", *again)
+    assert (plan["weights_taken"], plan["weights"], plan["trained"]) == (4, 4, 127)
     a, b = load_model(tmp_path / "a.safetensors"), load_model(tmp_path / "b.safetensors")
     assert [x.shape for x in b.get_weights()][-1] == (2,)
     assert np.array_equal(a.get_weights()[0], b.get_weights()[0])

@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ema", type=fraction, metavar="MOMENTUM", help="end with a moving average of the weights")
 
 
-def build(options: argparse.Namespace, classes: int) -> Model:
-    """Return the model, for pictures of 0..255, with random weights or those of `--weights`."""
+def build(options: argparse.Namespace, classes: int) -> tuple[Model, int | None]:
+    """Return the model, for pictures of 0..255, and how many of its weights come from `--weights`, None without."""
     size = options.image_size
     augmentation = [
         *([layers.RandomFlip("horizontal")] if options.augment != "none" else []),
@@ -66,16 +66,13 @@ def build(options: argparse.Namespace, classes: int) -> Model:
         ),
     ]
     model = build_for_training(options.model, size, classes, augmentation)
-    if options.weights is not None:
-        taken = take_weights(model, options.weights)
-        if not options.json:
-            print(f"{options.weights}: {taken} of {len(model.weights)} weights taken")
+    taken = None if options.weights is None else take_weights(model, options.weights)
     if options.freeze:
         if options.weights is None:
             raise UsageError("--freeze needs --weights: a frozen model with random weights learns next to nothing")
         for layer in [layer for layer in model.flat_layers() if layer.weights][:-1]:
             layer.trainable = False
-    return model
+    return model, taken
 
 
 def take_weights(model: Model, path: str) -> int:
