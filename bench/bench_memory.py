@@ -59,8 +59,8 @@ def measure(name: str, batch: int, mode: str) -> None:
     model, measured = grown(use)
     plan = model.memory_plan(batch, training=mode == "train")
     print(
-        f"{name:10} batch {batch:2d} {mode:8} planned {plan.total / 2**20:8.1f} MiB, measured {measured / 2**20:8.1f} MiB,"
-        f" measured/planned {measured / plan.total:.3f}"
+        f"{name:10} batch {batch:2d} {mode:8} planned {plan.total / 2**20:8.1f} MiB,"
+        f" measured {measured / 2**20:8.1f} MiB, measured/planned {measured / plan.total:.3f}"
     )
 
 

@@ -5,7 +5,8 @@
 
 After He, Zhang, Ren and Sun 2015, figure 6 and section 4.2: networks of depth 6n+2 with and without shortcuts, SGD with
 momentum 0.9, weight decay 1e-4, batches of 128. For depth 110 the paper starts with a rate of 0.01; here every net
-warms up over half an epoch. The record of each net is written when it is done, so that a run cut short goes on.
+warms up over half an epoch. The record of each net is written when it is done, so that a run cut short goes on; one
+that was made with other arguments is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fashion_mnist import SOURCE, read_idx
 
 from fastcnn import applications, layers, optimizers, plots, set_random_seed
 from fastcnn.callbacks import LambdaCallback
+from fastcnn.formats.atomic import atomic_open
 from fastcnn.models import Model
 
 BATCH = 128
@@ -95,7 +97,27 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
             lines = {f"{r['depth']} layers": r["norms"][moment] for r in chosen}
             plots.gradient_norms(lines, axes=grid[row, column])
             grid[row, column].set(title=f"gradients of the kernels {moment} training", xlabel="convolution")
-    figure.savefig(path, dpi=110)
+    with atomic_open(path) as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
+def recorded(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the record of a net that was trained before, None if there is none."""
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text())
+    if found.get("settings") != settings:
+        raise SystemExit(
+            f"{path}: was made with {found.get('settings')}, these are {settings}; remove it or choose another --out"
+        )
+    return found
+
+
+def at_least_one(text: str) -> int:
+    """Return an argument that is a number of things."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
 
 
 def main() -> None:
@@ -103,22 +125,28 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=SOURCE, help="folder of the four .gz files")
     parser.add_argument("--out", type=Path, required=True, help="gets a record per network and depths.png")
     parser.add_argument("--depths", type=int, nargs="+", default=[20, 56, 110])
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--epochs", type=at_least_one, default=3)
+    parser.add_argument("--pictures", type=at_least_one, default=10_000)
     parser.add_argument("--learning-rate", type=float, default=0.1)
     options: Any = parser.parse_args()
     x = read_idx(options.source / "train-images-idx3-ubyte.gz")[: options.pictures, :, :, None]
     y = read_idx(options.source / "train-labels-idx1-ubyte.gz")[: options.pictures].astype(np.int64)
+    if len(x) < options.pictures:
+        parser.error(f"--pictures: {options.source} has {len(x)} for training, got {options.pictures}")
+    settings = {name: getattr(options, name) for name in ("epochs", "pictures", "learning_rate")}
     options.out.mkdir(parents=True, exist_ok=True)
     records = []
     for depth in options.depths:
         for residual in (False, True):
             path = options.out / f"{'residual' if residual else 'plain'}{depth}.json"
-            if not path.exists():
+            found = recorded(path, settings)
+            if found is None:
                 print(f"{path.stem}:", flush=True)
-                found = record(depth, residual, x, y, options.epochs, options.learning_rate)
-                path.write_text(json.dumps(found))
-            records.append(json.loads(path.read_text()))
+                found = {"settings": settings}
+                found |= record(depth, residual, x, y, options.epochs, options.learning_rate)
+                with atomic_open(path) as file:
+                    file.write(json.dumps(found).encode())
+            records.append(found)
     print("network        loss    accuracy  first/last gradient before  after")
     for r in records:
         ratios = [next(iter(line.values())) / list(line.values())[-1] for line in r["norms"].values()]

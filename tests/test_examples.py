@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from fastcnn import load_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -32,10 +35,21 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def example(name: str, *arguments: str) -> str:
-    done = subprocess.run(
+def read(path: Path) -> np.ndarray:
+    """Return the array of such a file."""
+    data = gzip.decompress(path.read_bytes())
+    sizes = np.frombuffer(data, ">u4", data[3], offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(sizes)
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments], capture_output=True, text=True, timeout=300
     )
+
+
+def example(name: str, *arguments: str) -> str:
+    done = run(name, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -63,6 +77,13 @@ def test_plain_and_residual(source: Path, tmp_path: Path) -> None:
     before = (tmp_path / "plain8.json").stat().st_mtime_ns
     example("plain_and_residual.py", *arguments)  # nothing is trained again
     assert (tmp_path / "plain8.json").stat().st_mtime_ns == before
+    refused = run("plain_and_residual.py", *arguments[:-1], "90")
+    assert refused.returncode == 1
+    assert f"{tmp_path / 'plain8.json'}: was made with" in refused.stderr
+    assert (tmp_path / "plain8.json").stat().st_mtime_ns == before
+    refused = run("plain_and_residual.py", *arguments[:-1], "121")
+    assert "--pictures: " in refused.stderr
+    assert "has 120 for training, got 121" in refused.stderr
 
 
 def test_vgg_two_classes(source: Path, tmp_path: Path) -> None:
@@ -76,7 +97,14 @@ def test_fashion_mnist_recipe(source: Path, tmp_path: Path) -> None:
     arguments = ["--source", str(source), "--out", str(tmp_path), "--width", "4"]
     out = example("fashion_mnist_recipe.py", *arguments, "--minutes", "0.02").splitlines()
     assert "epochs fit into 0.02 minutes" in out[0]
-    assert out[-1].startswith("trained ")
+    figures = re.fullmatch(
+        r"trained \d+ s; test accuracy ([01]\.\d{4}), averaged with the mirrored pictures [01]\.\d{4}", out[-1]
+    )
+    assert figures is not None
+    x, y = (read(source / f"t10k-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
+    padded = np.pad(x, ((0, 0), (2, 2), (2, 2)))[..., None]
+    accuracy = load_model(tmp_path / "model.safetensors").evaluate(padded, y, return_dict=True)["accuracy"]
+    assert float(figures[1]) == pytest.approx(accuracy, abs=1e-4)
     assert {path.name for path in tmp_path.iterdir()} == {
         "model.safetensors",
         "history.csv",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from fastcnn import optimizers, reference
+from fastcnn.callbacks import LambdaCallback
 from fastcnn.errors import NonFiniteError
 from fastcnn.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, Input, ReLU
 from fastcnn.models import Model, Sequential
@@ -58,6 +60,87 @@ def test_norms_are_those_that_sgd_steps_along() -> None:
         step = np.linalg.norm(weight.numpy() - before[weight.path])
         # a bias in front of a batch normalisation has no gradient but rounding
         assert norms[weight.path] == pytest.approx(step, rel=1e-4, abs=1e-6), weight.path
+
+
+def test_norms_against_finite_differences() -> None:
+    set_random_seed(4)
+    inputs = Input((5, 5, 2))
+    x = ReLU()(BatchNormalization(name="bn")(Conv2D(3, 3, name="conv", kernel_regularizer="l2")(inputs)))
+    model = Model(inputs, Dense(3, activation="softmax", name="head")(GlobalAveragePooling2D()(x)))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    values = {w.path: w.numpy().astype(np.float64) for w in model.trainable_weights}
+    x, y = samples()
+    x = x[:, :5, :5]
+
+    def loss() -> float:
+        z = reference.conv2d_forward(x.astype(np.float64), values["conv/kernel"], values["conv/bias"])
+        z = reference.batchnorm_forward(z, values["bn/gamma"], values["bn/beta"], 0.001)[0]
+        z = reference.global_average_pool_forward(reference.relu_forward(z))
+        p = reference.softmax_forward(reference.dense_forward(z, values["head/kernel"], values["head/bias"]))
+        return float(-np.log(p[np.arange(len(y)), y]).mean() + 0.01 * (values["conv/kernel"] ** 2).sum())
+
+    norms = model.gradient_norms(x, y)
+    assert list(norms) == list(values)
+    for path, value in values.items():
+        slopes = np.empty(value.shape)
+        for place in np.ndindex(value.shape):
+            before, ends = value[place], []
+            for step in (1e-6, -1e-6):
+                value[place] = before + step
+                ends.append(loss())
+            value[place] = before
+            slopes[place] = (ends[0] - ends[1]) / 2e-6
+        # a bias in front of a batch normalisation has no gradient but rounding
+        assert norms[path] == pytest.approx(np.linalg.norm(slopes), rel=1e-5, abs=1e-6), path
+
+
+def test_norms_do_not_depend_on_threads(on_threads: Callable[[Callable[[], Any]], Any]) -> None:
+    model = shared_norm()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    on_threads(lambda: np.array(list(model.gradient_norms(*samples()).values())))
+
+
+def test_callbacks_may_ask_between_batches() -> None:
+    x, y = samples(20)
+    ends = []
+    for asking in (False, True):
+        model = shared_norm()
+        model.compile(optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        asked: list[dict[str, float]] = []
+
+        def ask(*_: Any, model: Model = model, asked: list[dict[str, float]] = asked) -> None:
+            asked.append(model.gradient_norms(x[:7], y[:7]))
+
+        hooks = dict.fromkeys(("on_train_batch_begin", "on_train_batch_end", "on_epoch_begin", "on_epoch_end"), ask)
+        callbacks = [LambdaCallback(**hooks)] if asking else []
+        logs = model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=callbacks, validation_data=(x, y)).history
+        assert len(asked) == (2 * (2 + 2 * 3) if asking else 0)
+        state = {name: array.tobytes() for name, array in model.optimizer_state().items()}
+        ends.append(([w.tobytes() for w in model.get_weights()], state, logs))
+    assert ends[0] == ends[1]
+
+
+def test_other_threads_may_not_ask_during_fit() -> None:
+    x, y = samples()
+    model = shared_norm()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    errors: list[str] = []
+
+    def ask() -> None:
+        try:
+            model.gradient_norms(x, y)
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    def from_another_thread(*_: Any) -> None:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+
+    model.fit(x, y, verbose=0, callbacks=[LambdaCallback(on_train_batch_end=from_another_thread)])
+    assert errors == [f"gradient_norms: {model.name} is already being trained by another call"]
+    ask()  # and afterwards they may
+    assert len(errors) == 1
 
 
 @pytest.mark.parametrize(

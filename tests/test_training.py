@@ -913,3 +913,56 @@ KERAS = {
 def test_arguments_are_those_of_keras_in_the_same_order(method):
     parameters = list(inspect.signature(getattr(Model, method)).parameters.values())[1:]
     assert [(p.name, p.default) for p in parameters] == list(KERAS[method].items())
+
+
+class _Batches:
+    """A dataset that says how many classes its labels tell apart."""
+
+    def __init__(self, num_classes, **form):
+        self.num_classes = num_classes
+        vars(self).update(form)
+        self.read = 0
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        self.read += 1
+        x, y = some_data(4)
+        categorical = "categorical" in (vars(self).get("label_mode"), vars(self).get("class_mode"))
+        yield x, np.eye(self.num_classes)[y] if categorical else y
+
+
+@pytest.mark.parametrize(
+    ("form", "loss", "count", "refused"),
+    [
+        ({"label_mode": "int"}, "sparse_categorical_crossentropy", 4, True),
+        ({"class_mode": "sparse"}, "sparse_categorical_crossentropy", 4, True),
+        ({"class_mode": "categorical"}, "categorical_crossentropy", 4, True),
+        ({"label_mode": "categorical"}, "categorical_crossentropy", 3, False),
+        ({"label_mode": "int"}, "sparse_categorical_crossentropy", 3, False),
+        ({"label_mode": "int"}, "sparse_categorical_crossentropy", 2, False),  # some classes may have no picture
+        ({"class_mode": "input"}, "sparse_categorical_crossentropy", 4, False),  # its labels are no classes
+        ({}, "sparse_categorical_crossentropy", 4, False),
+    ],
+)
+def test_data_of_another_number_of_classes_are_refused_unread(form, loss, count, refused):
+    model = plain()
+    model.compile("sgd", loss)
+    data = _Batches(count, **form)
+    if not refused:
+        model.fit(data, validation_data=data, verbose=0)
+        return
+    for run in (
+        lambda: model.fit(data, verbose=0),
+        lambda: model.evaluate(data, verbose=0),
+        lambda: (
+            model.fit(*some_data(4)[:1], np.zeros(4, int), validation_data=data, verbose=0)
+            if loss.startswith("sparse")
+            else model.evaluate(data, verbose=0)
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"the data have {count} classes, the model has 3 outputs"):
+            run()
+    assert data.read == 0
+    assert model.optimizer.iterations == 0

@@ -8,6 +8,9 @@
 // [tile][plane][row of the tile][kDepth]. Pixels of x itself lie a power of two apart and would share a few cache sets.
 // The product of a block and a panel goes chunk by chunk of planes, so that the panel's part stays in the L1 cache for
 // all tiles of the block; sums wait in memory meanwhile, each still one chain in ascending k.
+//
+// Pictures have so few channels that copying every tap costs more than multiplying: there a block is whole output rows,
+// and the rows of x under it are copied once, with their padding, into a strip in which each window is found in place.
 #pragma once
 #include "kernels/gemm.hpp"
 
@@ -32,6 +35,7 @@ constexpr int64_t kChunkPlanes = 12;  // planes whose weights stay in the L1 cac
 constexpr int64_t kBlockRows = 144;  // rows whose A stays in the L2 cache over all panels
 constexpr int64_t kBlockFloats = 96 * 1024;
 constexpr int64_t kFewRows = 98;  // below, the weights would pass by too often
+constexpr int64_t kStripRows = 224;
 constexpr int64_t kTasks = 16;  // at least so many, so that no core idles at the end
 
 FASTCNN_INLINE int64_t panels(int64_t K) { return ceil_div(K, kNR); }
@@ -54,6 +58,23 @@ struct Grid {
   int64_t blocks, block_rows, groups, group_panels;
 };
 
+// Whether the windows of neighbouring outputs are read from a strip: few channels, undilated, forward, strides for
+// which the micro-kernel has the distance between two outputs.
+FASTCNN_INLINE bool in_strip(const Problem& p) {
+  const auto plain = [](const Axis& axis) { return axis.first == 0 && axis.step == 1 && axis.offset_step == 1; };
+  const int64_t distance = p.in_step_w * p.C;
+  return depth(p).joined && plain(p.rows) && plain(p.columns) && p.window * p.C <= kChunkPlanes * kDepth &&
+         (distance == 1 || distance == 3 || distance == 6) && p.out_step_h == 1 && p.out_step_w == 1;
+}
+
+// Output rows of a block: as many as divide the map and keep within kStripRows outputs.
+FASTCNN_INLINE int64_t strip_rows(const Problem& p) {
+  int64_t rows = 1;
+  for (int64_t r = 2; r <= p.OH && r * p.OW <= kStripRows; ++r)
+    if (p.OH % r == 0) rows = r;
+  return rows;
+}
+
 // At most `limit` tiles a block, so many that blocks of equal size come in pairs and each core gets as much.
 FASTCNN_INLINE int64_t tiles_a_block(int64_t M, int64_t limit) {
   const int64_t tiles = larger(1, ceil_div(M, kMR));
@@ -74,6 +95,9 @@ FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
   if (pool) {  // a block is a pair of output rows
     g.blocks = p.N * (p.OH / 2);
     g.block_rows = 2 * p.OW;
+  } else if (in_strip(p)) {
+    g.block_rows = strip_rows(p) * p.OW;
+    g.blocks = p.N * (p.OH / strip_rows(p));
   } else {
     const int64_t M = p.N * p.OH * p.OW;
     const int64_t K = larger(1, p.C * tap_count(p));
@@ -91,13 +115,29 @@ struct Plane {
   int64_t weights, count;  // where its weights begin in a panel, values of k
 };
 
-// One worker's memory: the planes, a tile's rows of joined taps, the rows of a block, the sums of a panel.
+// The rows of x under a block: their number, and the floats from one to the next.
+struct Strip {
+  int64_t rows, pitch;
+};
+FASTCNN_INLINE Strip strip(const Problem& p, const Grid& g) {
+  return {(g.block_rows / larger(1, p.OW) - 1) * p.in_step_h + p.rows.count,
+          ((p.OW - 1) * p.in_step_w + p.columns.count) * p.C};
+}
+
+// One worker's memory: the planes, a tile's rows of joined taps, the rows of a block or its strip, the sums of a panel.
 struct Layout {
   int64_t planes, joined, rows, panel, bytes;
 };
 
-FASTCNN_INLINE Layout layout(const Grid& g, const Depth& d, bool pool) {
+FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bool pool) {
   Layout l;
+  if (in_strip(p)) {
+    const Strip area = strip(p, g);
+    l.planes = l.joined = l.rows = 0;
+    l.panel = round_up((area.rows * area.pitch + kLanes) * 4, 64);
+    l.bytes = l.panel + (pool ? g.block_rows * kNR * 4 : 0);
+    return l;
+  }
   l.planes = 0;
   l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
   l.rows = l.joined + (d.joined ? (kMR * d.planes * kDepth + kLanes) * 4 : 0);
@@ -107,7 +147,7 @@ FASTCNN_INLINE Layout layout(const Grid& g, const Depth& d, bool pool) {
 }
 
 FASTCNN_INLINE ScratchSize scratch_size(const Problem& p, bool pool) {
-  return {0, layout(grid(p, pool), depth(p), pool).bytes};
+  return {0, layout(p, grid(p, pool), depth(p), pool).bytes};
 }
 
 FASTCNN_INLINE void make_planes(const Problem& p, const Depth& d, Plane* planes) {
@@ -219,6 +259,53 @@ static void place_rows(const Problem& p, const Depth& d, const Prologue& prologu
   });
 }
 
+// One row of x with its padding, normalised if asked; up to a vector after it is overwritten.
+FASTCNN_INLINE void place_strip_row(const Problem& p, int64_t n, int64_t h, const Prologue& prologue, const float* x,
+                                    int64_t columns, float* out) {
+  const int64_t before = h < 0 || h >= p.IH ? columns : smaller(columns, larger(0, -p.columns.offset));
+  const int64_t end = smaller(columns, p.IW - p.columns.offset);
+  for (int64_t i = 0; i < before * p.C; ++i) out[i] = 0;
+  if (before == columns) return;
+  const int64_t from = ((n * p.IH + h) * p.IW + p.columns.offset + before) * p.C;
+  copy_run(x + from, (end - before) * p.C, p.N * p.IH * p.IW * p.C - from, out + before * p.C);
+  for (int64_t i = end * p.C; i < columns * p.C; ++i) out[i] = 0;
+  if (!prologue.mean) return;
+  for (int64_t i = before; i < end; ++i)
+    for (int64_t c = 0; c < p.C; ++c) {
+      float& v = out[i * p.C + c];
+      v = (v - prologue.mean[c]) * prologue.scale[c] + prologue.shift[c];
+      if (prologue.relu && v < 0) v = 0;
+    }
+}
+
+static void place_strip(const Problem& p, const Strip& area, const Prologue& prologue, const float* x, int64_t first,
+                        float* out) {
+  const Pixel at = pixel(p, first);
+  const int64_t h = at.oh * p.in_step_h + p.rows.offset;
+  for (int64_t i = 0; i < area.rows; ++i)
+    place_strip_row(p, at.n, h + i, prologue, x, area.pitch / p.C, out + i * area.pitch);
+}
+
+// All taps of MR neighbouring outputs; the distance between two must be a constant for the micro-kernel's addresses.
+template <int DISTANCE, int MR>
+FASTCNN_INLINE void multiply_apart(Tile<MR>& tile, const Problem& p, const float* a, int64_t pitch, const float* b) {
+  const int64_t length = p.columns.count * p.C;
+  for (int64_t r = 0; r < p.rows.count; ++r, a += pitch, b += length * kNR)
+    tile.multiply(BlockA<DISTANCE, 1>{a}, b, kNR, length);
+}
+
+template <int MR>
+FASTCNN_INLINE void multiply_windows(Tile<MR>& tile, const Problem& p, const float* a, int64_t pitch, const float* b) {
+  switch (p.in_step_w * p.C) {
+    case 1:
+      return multiply_apart<1>(tile, p, a, pitch, b);
+    case 3:
+      return multiply_apart<3>(tile, p, a, pitch, b);
+    default:
+      return multiply_apart<6>(tile, p, a, pitch, b);
+  }
+}
+
 constexpr int64_t kSumRun = 16;  // terms summed before they join the total: equal ones, as padding makes, round alike
 
 // mean and sum of squared deviations of `rows` rows of one panel, in two passes while they are in cache; the second
@@ -315,18 +402,72 @@ FASTCNN_INLINE void finish(Tile<MR>& tile, const Epilogue& epilogue, int64_t col
   }
 }
 
+// The first output of a block.
+FASTCNN_INLINE int64_t first_output(const Problem& p, const Grid& g, bool pool, int64_t block) {
+  return pool ? (block / (p.OH / 2) * p.OH + block % (p.OH / 2) * 2) * p.OW : block * g.block_rows;
+}
+
+// What follows when a block's part of a panel is complete: statistics of it, or its maxima.
+static void finish_panel(const Problem& p, const Epilogue& epilogue, int64_t block, int64_t first, int64_t rows,
+                         int64_t column, int64_t width, const float* panel, float* y) {
+  if (epilogue.statistics) {
+    float* mean = epilogue.statistics + block * 2 * p.K + column;
+    block_statistics(y + first * p.K + column, rows, p.K, width, mean, mean + p.K);
+  }
+  if (!epilogue.pool) return;
+  const int64_t out = block * (p.OW / 2) * p.K + column;
+  pool_panel(panel, p.OW, width, y + out, epilogue.argmax ? epilogue.argmax + out : nullptr, p.K);
+  if (!epilogue.relu) return;
+  for (int64_t q = 0; q < p.OW / 2; ++q)
+    for (int64_t c = 0; c < width; c += kLanes) {
+      float* at = y + out + q * p.K + c;
+      store_upto(at, relu(load_upto(at, smaller(kLanes, width - c))), smaller(kLanes, width - c));
+    }
+}
+
+// One block of whole output rows, read from a strip, times one group of panels; `placed` as in run_task.
+static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, const Prologue& prologue, const float* x,
+                           const float* packed, const Epilogue& epilogue, float* y, int64_t block, int64_t group,
+                           int64_t& placed, char* memory) {
+  const int64_t first = first_output(p, g, epilogue.pool, block);
+  const Strip area = strip(p, g);
+  float* a = reinterpret_cast<float*>(memory + l.rows);
+  float* panel = reinterpret_cast<float*>(memory + l.panel);
+  if (placed != block) place_strip(p, area, prologue, x, first, a);
+  placed = block;
+  Epilogue after = epilogue;  // maxima come before ReLU: fewer to do, and the same result
+  after.relu = epilogue.relu && !epilogue.pool;
+  const int64_t last_panel = smaller(panels(p.K), (group + 1) * g.group_panels);
+  for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
+    const float* b = packed + j * p.window * p.C * kNR;
+    const int64_t column = j * kNR, width = smaller(kNR, p.K - column);
+    for (int64_t row = 0; row < g.block_rows / p.OW; ++row)
+      for_tiles(p.OW, [&](int64_t m, int64_t count) {
+        with_rows(count, [&]<int MR>() {
+          const int64_t output = row * p.OW + m;
+          int64_t offsets[MR] = {};  // of the outputs' first element in y or the panel
+          for (int i = 0; i < MR; ++i)
+            offsets[i] = epilogue.pool ? (output + i) * kNR : (first + output + i) * p.K + column;
+          if (!epilogue.pool) {
+            FASTCNN_UNROLL for (int i = 0; i < MR; ++i) prefetch_to_write(y + offsets[i]);
+          }
+          Tile<MR> tile;
+          tile.zero();
+          multiply_windows(tile, p, a + row * p.in_step_h * area.pitch + m * p.in_step_w * p.C, area.pitch, b);
+          finish(tile, after, column, width, offsets, epilogue.pool ? panel : y);
+        });
+      });
+    finish_panel(p, epilogue, block, first, g.block_rows, column, width, panel, y);
+  }
+  if (epilogue.counts && group == 0) epilogue.counts[block] = g.block_rows;
+}
+
 // One block of output pixels times one group of panels. `placed` is the block whose rows the worker's memory holds.
 static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layout& l, const Prologue& prologue,
                      const float* x, const float* packed, const Epilogue& epilogue, float* y, int64_t block,
                      int64_t group, int64_t& placed, char* memory) {
-  int64_t first, rows;
-  if (epilogue.pool) {
-    first = (block / (p.OH / 2) * p.OH + block % (p.OH / 2) * 2) * p.OW;
-    rows = g.block_rows;
-  } else {
-    first = block * g.block_rows;
-    rows = smaller(g.block_rows, p.N * p.OH * p.OW - first);
-  }
+  const int64_t first = first_output(p, g, epilogue.pool, block);
+  const int64_t rows = epilogue.pool ? g.block_rows : smaller(g.block_rows, p.N * p.OH * p.OW - first);
   Plane* planes = reinterpret_cast<Plane*>(memory + l.planes);
   float* placed_rows = reinterpret_cast<float*>(memory + l.rows);
   float* panel = reinterpret_cast<float*>(memory + l.panel);
@@ -392,20 +533,7 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
         });
       });
     }
-    if (epilogue.statistics) {
-      float* mean = epilogue.statistics + block * 2 * p.K + column;
-      block_statistics(y + first * p.K + column, rows, p.K, width, mean, mean + p.K);
-    }
-    if (epilogue.pool) {
-      const int64_t out = block * (p.OW / 2) * p.K + column;
-      pool_panel(panel, p.OW, width, y + out, epilogue.argmax ? epilogue.argmax + out : nullptr, p.K);
-      if (epilogue.relu)
-        for (int64_t q = 0; q < p.OW / 2; ++q)
-          for (int64_t c = 0; c < width; c += kLanes) {
-            float* at = y + out + q * p.K + c;
-            store_upto(at, relu(load_upto(at, smaller(kLanes, width - c))), smaller(kLanes, width - c));
-          }
-    }
+    finish_panel(p, epilogue, block, first, rows, column, width, panel, y);
   }
   if (epilogue.counts && group == 0) epilogue.counts[block] = rows;
 }
@@ -414,14 +542,19 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
                 const Epilogue& epilogue, float* y, const Scratch& scratch) {
   const Grid g = grid(p, epilogue.pool);
   const Depth d = depth(p);
-  const Layout l = layout(g, d, epilogue.pool);
+  const Layout l = layout(p, g, d, epilogue.pool);
   const int64_t work = p.N * p.OH * p.OW * p.K * p.C * tap_count(p);
   int64_t placed[kMostThreads];
   for (int64_t& block : placed) block = -1;
   // Panels vary fastest: neighbouring tasks read the same block of x.
+  const bool strips = in_strip(p);
   parallel_for_tasks(g.blocks * g.groups, work, [&](int64_t task, int worker) {
-    run_task(p, g, d, l, prologue, x, packed, epilogue, y, task / g.groups, task % g.groups, placed[worker],
-             scratch.workers + worker * scratch.worker_bytes);
+    const int64_t block = task / g.groups, group = task % g.groups;
+    char* const memory = scratch.workers + worker * scratch.worker_bytes;
+    if (strips)
+      run_strip_task(p, g, l, prologue, x, packed, epilogue, y, block, group, placed[worker], memory);
+    else
+      run_task(p, g, d, l, prologue, x, packed, epilogue, y, block, group, placed[worker], memory);
   });
 }
 

@@ -37,6 +37,25 @@ FASTCNN_INLINE vf broadcast(float a) {
 }
 
 // The first `count` lanes, 0 < count < kLanes; the others are zero and their memory is not touched.
+#if defined(__AVX512F__) && FASTCNN_LANES == 16
+FASTCNN_INLINE __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>((1U << count) - 1); }
+FASTCNN_INLINE vf load_tail(const float* p, int64_t count) {
+  return reinterpret_cast<vf>(_mm512_maskz_loadu_ps(first_lanes(count), p));
+}
+FASTCNN_INLINE void store_tail(float* p, vf a, int64_t count) {
+  _mm512_mask_storeu_ps(p, first_lanes(count), reinterpret_cast<__m512>(a));
+}
+#elif defined(__AVX2__) && FASTCNN_LANES == 8
+FASTCNN_INLINE __m256i first_lanes(int64_t count) {
+  return reinterpret_cast<__m256i>(vi{0, 1, 2, 3, 4, 5, 6, 7} < static_cast<int32_t>(count));
+}
+FASTCNN_INLINE vf load_tail(const float* p, int64_t count) {
+  return reinterpret_cast<vf>(_mm256_maskload_ps(p, first_lanes(count)));
+}
+FASTCNN_INLINE void store_tail(float* p, vf a, int64_t count) {
+  _mm256_maskstore_ps(p, first_lanes(count), reinterpret_cast<__m256>(a));
+}
+#else
 FASTCNN_INLINE vf load_tail(const float* p, int64_t count) {
   vf v{};
   __builtin_memcpy(&v, p, static_cast<size_t>(count) * 4);
@@ -45,6 +64,7 @@ FASTCNN_INLINE vf load_tail(const float* p, int64_t count) {
 FASTCNN_INLINE void store_tail(float* p, vf a, int64_t count) {
   __builtin_memcpy(p, &a, static_cast<size_t>(count) * 4);
 }
+#endif
 FASTCNN_INLINE vf load_upto(const float* p, int64_t count) { return count >= kLanes ? load(p) : load_tail(p, count); }
 FASTCNN_INLINE void store_upto(float* p, vf a, int64_t count) {
   if (count >= kLanes)

@@ -81,11 +81,13 @@ class _Philox(threading.local):
 
     def __init__(self) -> None:
         self._bits = np.random.Philox(0)
-        self._state = self._bits.state | {"buffer_pos": 4}
+        self._key = np.zeros(2, np.uint64)
+        self._state = self._bits.state
+        self._state["state"] = {"counter": np.zeros(4, np.uint64), "key": self._key}
 
     def started(self, key: int) -> np.random.Philox:
         """Return the thread's bit generator at the start of the stream of a 128-bit key."""
-        self._state["state"] = {"counter": (0, 0, 0, 0), "key": (key & _LOW, key >> 64)}
+        self._key[:] = key & _LOW, key >> 64
         self._bits.state = self._state
         return self._bits
 

@@ -120,8 +120,8 @@ FAULTS = [
     ),
     Fault(
         GEMM,
-        "rows = smaller(g.block_rows, p.N * p.OH * p.OW - first);",
-        "rows = g.block_rows;",
+        "epilogue.pool ? g.block_rows : smaller(g.block_rows, p.N * p.OH * p.OW - first);",
+        "g.block_rows;",
         "the last block runs over the end",
     ),
     Fault(
@@ -162,9 +162,39 @@ FAULTS = [
     ),
     Fault(
         GEMM,
-        "scratch.workers + worker * scratch.worker_bytes);",
-        "scratch.workers);",
+        "scratch.workers + worker * scratch.worker_bytes;",
+        "scratch.workers;",
         "workers share one scratch memory",
+    ),
+    Fault(
+        GEMM,
+        "a + row * p.in_step_h * area.pitch + m * p.in_step_w * p.C",
+        "a + row * area.pitch + m * p.in_step_w * p.C",
+        "output rows of a strip one input row apart, whatever the stride",
+    ),
+    Fault(
+        GEMM,
+        "smaller(columns, p.IW - p.columns.offset)",
+        "smaller(columns, p.IW)",
+        "a strip's right margin begins too early",
+    ),
+    Fault(
+        GEMM,
+        "for (int64_t i = 0; i < before * p.C; ++i) out[i] = 0;\n  if (before == columns) return;",
+        "if (before == columns) return;",
+        "a strip's margins hold what the block before left",
+    ),
+    Fault(
+        GEMM,
+        "- 1) * p.in_step_h + p.rows.count",
+        "- 1) * p.in_step_h + (p.rows.count - 1)",
+        "a strip lacks its last row",
+    ),
+    Fault(
+        GEMM,
+        "if (p.OH % r == 0) rows = r;",
+        "rows = r;",
+        "blocks of a strip leave out the map's last rows",
     ),
     Fault(
         "kernels/gemm.hpp",

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fastcnn import cli
 from fastcnn._version import __version__
-from fastcnn.cli import architectures, demo, history, patterns, recipe
+from fastcnn.cli import architectures, demo, history, patterns, recipe, train
 from fastcnn.formats import atomic
 from fastcnn.layers import BatchNormalization, Dense, Input, Rescaling
 from fastcnn.models import Model, load_model, saving
@@ -222,8 +222,11 @@ def test_train_refuses_data_that_make_no_classifier(tmp_path: Path, capsys: pyte
     (whole / "none").mkdir()
     assert "has none in ['none']" in refused(whole)
     (whole / "none").rmdir()
-    single = draw(tmp_path / "single", 1)  # a third of three pictures is one class's only one
-    assert re.search(r"no picture of '\w+' is left for training", refused(single, "--val-split", "0.34"))
+    single = draw(tmp_path / "single", 2)
+    (single / "red" / "1.png").unlink()
+    assert "'red' has one picture, which cannot serve for training and for validation" in refused(single)
+    with pytest.raises(ValueError, match="no picture of 'b' is left for training"):
+        train._check_classes("x", {"a": 2, "b": 0}, None)
 
 
 # -- check-data --------------------------------------------------------------------------------------------------------

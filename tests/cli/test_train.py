@@ -20,10 +20,12 @@ from PIL import Image
 from fastcnn import data, optimizers
 from fastcnn.callbacks import History
 from fastcnn.cli import forecast, recipe, train
-from fastcnn.cli.advice import advice
+from fastcnn.cli.advice import advice, is_dead
 from fastcnn.data.dataset import PictureOptions
 from fastcnn.data.prefetch import default_threads
+from fastcnn.initializers import Constant
 from fastcnn.layers import (
+    Conv2D,
     Dense,
     GlobalAveragePooling2D,
     Input,
@@ -31,6 +33,7 @@ from fastcnn.layers import (
     RandomRotation,
     RandomTranslation,
     RandomZoom,
+    ReLU,
 )
 from fastcnn.models import Sequential, load_model
 
@@ -376,3 +379,50 @@ def test_a_run_that_learned_something_does_not() -> None:
     ):
         history.history = {"loss": losses}
         assert (advice(history, counts) is not None) == stuck, (counts, losses)
+
+
+def test_an_accuracy_above_guessing_is_something_learned() -> None:
+    """Wild first steps, or smoothed labels, keep the mean loss of an epoch above that of guessing."""
+    history = History()
+    for counts, accuracies, stuck in (
+        ([500, 500], [0.52, 0.54], True),  # guessing gives up to 0.547 once in a thousand runs
+        ([500, 500], [0.52, 0.56], False),
+        ([10, 10], [0.56], True),  # too few pictures to tell
+        ([900, 100], [0.9], True),
+        ([900, 100], [0.93], False),
+        ([100] * 10, [0.3], False),
+    ):
+        history.history = {"loss": [3.0] * len(accuracies), "accuracy": accuracies}
+        assert (advice(history, counts) is not None) == stuck, (counts, accuracies)
+
+
+def test_class_weights_make_guessing_a_loss_of_equal_shares() -> None:
+    history = History()
+    for loss, stuck in ((0.69, True), (0.4, False)):  # the entropy of 9 : 1 is 0.325
+        history.history = {"loss": [loss], "accuracy": [0.85]}
+        assert (advice(history, [900, 100], weighted=True) is not None) == stuck
+
+
+def test_a_dead_network_is_told_from_one_that_has_not_begun(pictures, tmp_path, monkeypatch, capsys):
+    def dead(name: str, size: int, classes: int, augmentation: Any = ()) -> Sequential:
+        conv = Conv2D(4, 3, bias_initializer=Constant(-1e6))  # which no picture lifts above zero
+        body = [conv, ReLU(), GlobalAveragePooling2D(), Dense(classes, activation="softmax")]
+        return Sequential([Input((size, size, 3)), *body], name=name)
+
+    monkeypatch.setattr(recipe, "build_for_training", dead)
+    note = trained(capsys, pictures, tmp_path / "m.safetensors")[2]["note"]
+    assert "nothing of a picture reaches its output any more, and more epochs will not change that" in note
+
+
+def test_only_answers_alike_to_the_last_digits_are_dead() -> None:
+    def twice(*first: float, change: float = 0.0) -> Any:
+        return np.array([first, (first[0] * (1 + change), *first[1:])], np.float32)
+
+    assert is_dead(twice(0.5, 0.5))
+    assert is_dead(twice(0.499, 0.501, change=1e-7))
+    assert not is_dead(twice(0.5, 0.5, change=1e-4))  # a VGG16 before its first step
+    assert not is_dead(twice(0.5, 0.5)[:1])
+    assert not is_dead(twice(1e-9, 1.0))  # however unlike the pictures are, these look alike
+    history = History()
+    history.history = {"loss": [0.5]}
+    assert advice(history, [1, 1], answers=lambda: pytest.fail("nobody needs to ask")) is None

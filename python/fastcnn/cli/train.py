@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from fastcnn.utils import set_random_seed
 HELP = "train a classifier on a folder with one folder of pictures per class, or on a CSV list of path,label"
 
 _FLOAT_BYTES = 4
+_ASKED = 8  # pictures that tell whether all get one answer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     _check_backup(backup, options)
     training, validation = _read(options)
     counts = class_counts(training)
-    _check_classes(options.data, counts)
+    _check_classes(options.data, counts, validation)
     if options.patience and validation is None:
         raise UsageError("--patience needs validation pictures: --val-split must be above 0")
     test = None if options.test is None else _open_test(options, training.class_names)
@@ -105,10 +107,21 @@ def run(options: argparse.Namespace) -> int:
     result: dict[str, Any] = {"model": options.out, "seconds": round(time.perf_counter() - began, 1)}
     if test is not None:
         result |= {f"test_{name}": value for name, value in model.evaluate(test, verbose=0, return_dict=True).items()}
+    hint = advice(history, list(counts.values()), options.class_weight, partial(_answers, model, training))
+    if hint is not None:
+        result["note"] = hint
     model.save(options.out)
     _show_result(options, result, counts, history)
     backup.delete()
     return 0
+
+
+def _answers(model: Model, training: data.ImageDataset) -> Any:
+    """Return the model's probabilities [N,K] for a few training pictures."""
+    batches = training.epoch(0)
+    x = next(batches)[0]
+    batches.close()
+    return model.predict_on_batch(x[:_ASKED])
 
 
 def check_space(path: str | os.PathLike[str], model: Model) -> None:
@@ -138,10 +151,18 @@ def _check_backup(backup: BackupAndRestore, options: argparse.Namespace) -> None
         print(f"{backup.backup_dir} holds no interrupted run: training starts from the beginning")
 
 
-def _check_classes(where: str, counts: Mapping[str, int]) -> None:
-    """Raise ValueError for data that cannot make a classifier."""
+def _check_classes(where: str, counts: Mapping[str, int], validation: data.ImageDataset | None) -> None:
+    """Raise ValueError for data that cannot make a classifier; `counts` are those of training."""
     if len(counts) < 2:
         raise ValueError(f"{where}: a classifier needs at least two classes, found only {next(iter(counts))!r}")
+    if validation is not None:
+        held_out = class_counts(validation)
+        single = [name for name, count in counts.items() if count + held_out[name] == 1]
+        if single:
+            raise ValueError(
+                f"{where}: {single[0]!r} has one picture, which cannot serve for training and for validation; give it "
+                "more pictures, or set --val-split 0"
+            )
     missing = [name for name, count in counts.items() if count == 0]
     if missing:
         raise ValueError(
@@ -220,13 +241,11 @@ def _show_result(
     stem = os.path.splitext(options.out)[0]
     curves = Path(f"{stem}.curves.png")
     made = write_history(history, Path(f"{stem}.history.csv"), curves)
-    hint = advice(history, list(counts.values()))
     if options.json:
-        result |= {"note": hint} if hint else {}
         print(json.dumps(result | {"classes": counts, "files": [options.out, *map(str, made)]}))
         return
-    if hint:
-        print(f"note: {hint}")
+    if "note" in result:
+        print(f"note: {result['note']}")
     if "test_loss" in result:
         print(f"test: accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f}")
     print(f"saved {options.out} ({memory_size(os.path.getsize(options.out))}), {', '.join(map(str, made))}")

@@ -22,7 +22,7 @@ MIN_AHEAD = 2  # batches prepared while the consumer works on one
 MAX_SHARE = 8  # items that a thread takes at a time
 # Threads work one at a time once MEASURED items took fewer seconds each; the wall's time leaves out those that wait.
 MEASURED = 32
-CHEAP_CPU = 2e-4
+CHEAP_CPU = 2.5e-4
 CHEAP_WALL = 1e-3
 
 Batch = TypeVar("Batch")

@@ -18,6 +18,7 @@ from fastcnn.losses import Loss
 
 BATCH_SIZE = 32  # Keras' default
 Labels = NDArray[Any]
+_CLASS_FORMS = ("int", "sparse", "categorical", "binary")  # as Keras' datasets and generators name them
 
 
 @dataclass(frozen=True)
@@ -311,6 +312,13 @@ def sample_shape(x: Any) -> Shape:
     if is_indexed(x) and len(x):
         return tuple(np.shape(_unpacked("x", x[0])[0])[1:])
     return ()
+
+
+def label_form(x: Any) -> tuple[int | None, str | None]:
+    """Return how many classes the labels of a dataset tell apart and their form, None where it does not say."""
+    form = getattr(x, "label_mode", None) or getattr(x, "class_mode", None)
+    known = getattr(x, "num_classes", None)
+    return (known, form) if form in _CLASS_FORMS and isinstance(known, int) else (None, None)
 
 
 def checked_x(where: str, x: ArrayLike, shape: Shape) -> NDArray[Any]:

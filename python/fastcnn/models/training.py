@@ -54,6 +54,7 @@ class Trainer(Network):
     ) -> None:
         self._compiled: Compiled | None = None
         self._training_lock = threading.Lock()
+        self._training_thread: int | None = None  # the one that holds the lock
         self._filled = False  # whether every weight has its first value
         self._run: FitRun | None = None
         self.stop_training = False
@@ -324,18 +325,13 @@ class Trainer(Network):
     def gradient_norms(self, x: ArrayLike, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
         """Return the L2 norm of the loss's gradient of each trained weight by its path, as "conv1/kernel".
 
-        The batch is run as in training (batch statistics, dropout, random layers), but nothing is changed. Raises
-        NonFiniteError for a loss that is not finite.
+        The batch is run as in training (batch statistics, dropout, random layers), but nothing is changed; callbacks
+        may ask during `fit`. Penalties are part of the loss; clipping and weight decay come later. Raises
+        NonFiniteError for a loss that is not finite, RuntimeError before `compile` and while another thread trains.
         """
-        where = "gradient_norms"
-        with self._exclusive(where):
-            batch = self._lone_batch(where, x, y, sample_weight, None, train=True)
-            state = self._training()[1]
-            with self._lease() as workspace, state.unchanged():
-                self._compute(where, workspace, batch, True)
-                return {
-                    w.path: float(np.linalg.norm(state.gradient(w).astype(np.float64))) for w in self.trained_weights
-                }
+        from fastcnn.models import gradients
+
+        return gradients.gradient_norms(self, x, y, sample_weight)
 
     def predict_on_batch(self, x: ArrayLike) -> Any:
         """Return the output for samples x[N,...] as float32 [N,...], a list if the model has several outputs."""
@@ -448,11 +444,16 @@ class Trainer(Network):
         return None if found is None else metrics[found].rises
 
     def _check_labels(self, where: str, x: Any, y: Any, loss: Loss) -> None:
-        """Check the labels of arrays all at once; those of datasets are checked batch by batch."""
+        """Check the labels of arrays all at once; of datasets their number of classes, and then batch by batch."""
         if batches.is_array_like(x):
             if y is None:
                 raise ValueError(f"{where} is missing; arrays need labels")
             loss.check(y, self._classes, where)
+            return
+        known, form = batches.label_form(x)
+        outputs, most = self._classes, loss.label_classes(self._classes)
+        if known is not None and ((form == "categorical" and known != outputs) or (most is not None and known > most)):
+            raise ValueError(f"{where}: the data have {known} classes, the model has {outputs} outputs")
 
     def _validation_source(
         self, shape: Shape, data: Any, batch_size: int | None, steps: int | None, loss: Loss
@@ -472,12 +473,18 @@ class Trainer(Network):
         return source
 
     @contextmanager
-    def _exclusive(self, where: str) -> Iterator[None]:
+    def _exclusive(self, where: str, *, join: bool = False) -> Iterator[None]:
+        """Keep other calls that train out; with `join` the callbacks of the one that is going on may come in."""
+        if join and self._training_thread == threading.get_ident():
+            yield
+            return
         if not self._training_lock.acquire(blocking=False):
             raise RuntimeError(f"{where}: {self.name} is already being trained by another call")
+        self._training_thread = threading.get_ident()
         try:
             yield
         finally:
+            self._training_thread = None
             self._training_lock.release()
 
     # -- evaluate and predict ------------------------------------------------------------------------------------------

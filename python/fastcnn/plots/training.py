@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,12 +52,12 @@ def gradient_norms(
     `norms` is what `Model.gradient_norms` returned, or several such by the name of their line. With `axes` the plot is
     drawn there. Raises ImportError without matplotlib, ValueError for norms that are empty, negative or not finite.
     """
-    lines = {name: value for name, value in norms.items() if isinstance(value, Mapping)}
-    if not lines:
-        lines = {"": norms}  # type: ignore[dict-item]
+    several = any(isinstance(value, Mapping) for value in norms.values())
+    lines: Any = norms if several else {"": norms}
     for name, line in lines.items():
-        values = np.array(list(line.values()), np.float64)
-        if values.size == 0 or not (np.isfinite(values) & (values >= 0)).all():
+        if not isinstance(line, Mapping):
+            raise ValueError(f"plots.gradient_norms: norms must all be numbers or all be runs, {name!r} is {line!r}")
+        if not line or not all(_is_norm(value) for value in line.values()):
             raise ValueError(
                 f"plots.gradient_norms: norms{f' of {name!r}' if name else ''} must be finite numbers of at least 0, "
                 f"got {dict(list(line.items())[:3])}"
@@ -69,7 +69,9 @@ def gradient_norms(
         figure = axes.get_figure()  # type: ignore[assignment]
     for name, line in lines.items():
         axes.plot(range(1, len(line) + 1), list(line.values()), marker=".", linewidth=1, label=name or None)
-    axes.set(xlabel="weight, from the input on", ylabel="norm of the gradient", yscale="log")
+    axes.set(xlabel="weight, from the input on", ylabel="norm of the gradient")
+    if any(value > 0 for line in lines.values() for value in line.values()):  # zeros fall out of it at the foot
+        axes.set_yscale("log")
     names = list(next(iter(lines.values())))
     if len(names) <= _NAMED and all(list(line) == names for line in lines.values()):
         axes.set_xticks(range(1, len(names) + 1), names, rotation=60, ha="right", fontsize=7)
@@ -78,3 +80,7 @@ def gradient_norms(
     if len(lines) > 1:
         axes.legend()
     return save(figure, path)
+
+
+def _is_norm(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and bool(0 <= value < np.inf)
