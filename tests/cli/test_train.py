@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ import pytest
 from commands import CLASSES, draw, run, small_network
 from PIL import Image
 
-from fastcnn import optimizers
+from fastcnn import data, optimizers
 from fastcnn.callbacks import History
-from fastcnn.cli import recipe, train
+from fastcnn.cli import forecast, recipe, train
 from fastcnn.cli.advice import advice, is_dead
+from fastcnn.data.dataset import PictureOptions
+from fastcnn.data.prefetch import default_threads
 from fastcnn.initializers import Constant
 from fastcnn.layers import (
     Conv2D,
@@ -81,6 +85,63 @@ def test_looking_ahead_changes_nothing(pictures, tmp_path, capsys, monkeypatch):
     assert bits(tmp_path / "a.safetensors") == bits(tmp_path / "b.safetensors")
 
 
+def compiled(size: int = 16) -> Any:
+    model = small_network("small", size, 3)
+    model.compile(optimizers.Adam(1e30), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def datasets(folder: Path, batch_size: int) -> Any:
+    return data.image_dataset_from_directory(
+        folder, image_size=16, batch_size=batch_size, seed=1, validation_split=0.2, subset="both", verbose=False
+    )
+
+
+def test_the_copy_is_gone_and_was_no_worse_for_its_steps(pictures, monkeypatch):
+    """A rate that would break the weights in one step breaks no forecast; what it took is free for training."""
+    seen: list[Any] = []
+    make = forecast._twin
+
+    def twin(model: Any) -> Any:
+        made = make(model)
+        before = [w.copy() for w in made.get_weights()]
+        losses = [made.train_on_batch(np.ones((4, 16, 16, 3)), np.arange(4) % 3)[0] for _ in range(3)]
+        assert losses[0] == losses[2]
+        assert all(np.array_equal(a, b) for a, b in zip(before, made.get_weights(), strict=True))
+        seen.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(forecast, "_twin", twin)
+    model = compiled()
+    before = [w.copy() for w in model.get_weights()]
+    found = forecast.forecast(model, *datasets(pictures, 100))
+    assert found.memory.batch == 24  # all there are
+    assert [reference() for reference in seen] == [None]
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert model.optimizer.batches == 0
+
+
+@pytest.mark.parametrize("batch_size", [2, 8, 100])
+def test_the_forecast_counts_reading(batch_size, pictures, monkeypatch):
+    read = PictureOptions.read_into
+
+    def slowly(self: Any, path: str, y: Any) -> None:
+        time.sleep(0.02)
+        read(self, path, y)
+
+    monkeypatch.setattr(PictureOptions, "read_into", slowly)
+    seconds = forecast.forecast(compiled(), *datasets(pictures, batch_size)).seconds_per_epoch
+    assert seconds >= 30 * 0.02 / default_threads()
+
+
+def test_a_picture_that_cannot_be_read_ends_the_forecast(tmp_path):
+    folder = draw(tmp_path / "data", 2)
+    for path in folder.glob("*/*.png"):
+        path.write_text("no picture")
+    with pytest.raises(data.ImageFileError):
+        forecast.forecast(compiled(), *datasets(folder, 4))
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "values"),
     [
@@ -104,6 +165,16 @@ def test_warm_up_and_smoothed_labels(pictures, tmp_path, capsys):
     assert model.loss.label_smoothing == 0.1
     schedule = optimizers.serialize(model.optimizer)["config"]["learning_rate"]["config"]
     assert (schedule["warmup_steps"], schedule["warmup_target"], schedule["decay_steps"]) == (4, 0.01, 12)
+
+
+def test_warm_up_to_a_constant_rate(pictures, tmp_path, capsys):
+    options = ["--warmup", "1", "--schedule", "constant", "--batch-size", "6", "--learning-rate", "0.01"]
+    trained(capsys, pictures, tmp_path / "m.safetensors", *options)
+    optimizer = load_model(tmp_path / "m.safetensors").optimizer
+    rates = []
+    for optimizer.batches in range(9):  # 4 an epoch
+        rates.append(optimizer.learning_rate)
+    assert rates == pytest.approx([0, 0.0025, 0.005, 0.0075, *[0.01] * 5])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +217,11 @@ def test_fine_tuning_takes_weights_and_freezes(pictures, tmp_path, capsys):
         *("--weights", str(tmp_path / "a.safetensors"), "--freeze"),
     )
     assert err == ""
-    assert f"{tmp_path}/a.safetensors: 2 of 4 weights taken" in shown
+    assert f"\n{tmp_path}/a.safetensors: 2 of 4 weights taken; the last layer starts anew\n" in shown
+    assert re.search(r"^resnet18, 122 parameters \(10 of them trained\), for", shown, re.MULTILINE)
+    again = [*("--weights", str(tmp_path / "a.safetensors"))]
+    plan, _, _ = trained(capsys, pictures, tmp_path / "c.safetensors", *again)
+    assert (plan["weights_taken"], plan["weights"], plan["trained"]) == (4, 4, 127)
     a, b = load_model(tmp_path / "a.safetensors"), load_model(tmp_path / "b.safetensors")
     assert [x.shape for x in b.get_weights()][-1] == (2,)
     assert np.array_equal(a.get_weights()[0], b.get_weights()[0])
@@ -154,19 +229,18 @@ def test_fine_tuning_takes_weights_and_freezes(pictures, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "message", "code"),
     [
-        (["--freeze"], "--freeze needs --weights"),
-        (["--warmup", "2"], "--warmup 2 must be shorter than --epochs 2"),
-        (["--warmup", "1", "--schedule", "constant"], "--warmup needs --schedule cosine"),
-        (["--patience", "2", "--val-split", "0"], "--patience needs validation pictures"),
-        (["--weights", "nothing.safetensors"], "nothing.safetensors: No such file"),
+        (["--freeze"], "--freeze needs --weights", 2),
+        (["--warmup", "2"], "--warmup 2 must be shorter than --epochs 2", 2),
+        (["--patience", "2", "--val-split", "0"], "--patience needs validation pictures", 2),
+        (["--weights", "nothing.safetensors"], "nothing.safetensors: No such file", 1),
     ],
 )
-def test_options_that_do_not_go_together(options, message, pictures, tmp_path, capsys):
+def test_options_that_do_not_go_together(options, message, code, pictures, tmp_path, capsys):
     out = tmp_path / "m.safetensors"
     shown, err = run(
-        capsys, "train", str(pictures), "--image-size", "16", "--epochs", "2", "--out", str(out), *options, code=1
+        capsys, "train", str(pictures), "--image-size", "16", "--epochs", "2", "--out", str(out), *options, code=code
     )
     assert message in err
     assert "Epoch" not in shown

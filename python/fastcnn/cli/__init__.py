@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from fastcnn._version import __version__
 from fastcnn.cli import check_data, demo, doctor, evaluate, predict, selftest, summary, train
+from fastcnn.cli.arguments import UsageError
 
 _COMMANDS = {
     "demo": demo,
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         print(f"fastcnn {options.command}: {_one_line(error)}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,6 +8,10 @@ from collections.abc import Callable
 from fastcnn.models.saving import check_suffix
 
 
+class UsageError(ValueError):
+    """Arguments that do not go together: wrong usage, exit code 2."""
+
+
 def whole(low: int) -> Callable[[str], int]:
     """Return a type for whole numbers of at least `low`."""
 

@@ -1,18 +1,23 @@
-"""What a training run will take, before it starts: memory as planned, time as measured on a copy of the model."""
+"""What a training run will take, before it starts: memory as planned, time as measured on a copy of the model.
+
+The copy is thrown away, so that training afterwards is the same to the bit as without. The model itself has touched
+little of its memory by then, so that the process does not need twice as much.
+"""
 
 from __future__ import annotations
 
+import copy
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-from fastcnn import data
+from fastcnn.data import ImageDataset
 from fastcnn.models import Model
 from fastcnn.models.model import MemoryPlan
 
-_WARM, _TIMED = 1, 3  # batches
+_WARM, _TIMED = 1, 2  # batches
 
 
 @dataclass(frozen=True)
@@ -23,26 +28,51 @@ class Forecast:
     seconds_per_epoch: float
 
 
-def forecast(model: Model, training: data.ImageDataset, validation: data.ImageDataset | None) -> Forecast:
+def forecast(model: Model, training: ImageDataset, validation: ImageDataset | None) -> Forecast:
     """Measure a few steps on real pictures, their reading included; the model itself is left as it is.
 
-    The copy has the same weights' shapes and its own memory, which is given back before training takes as much.
+    Raises ImageFileError for a picture that cannot be read.
     """
-    copy = type(model).from_config(model.get_config())
-    config = model.get_compile_config()
-    assert config is not None
-    copy.compile_from_config(config)
-    seconds = _step(copy.train_on_batch, training) * len(training)
+    memory = model.memory_plan(min(training.batch_size, len(training.file_paths)))
+    twin = _twin(model)
+    seconds = _epoch(twin.train_on_batch, training)
     if validation is not None:
-        seconds += _step(copy.test_on_batch, validation) * len(validation)
-    return Forecast(model.memory_plan(training.batch_size), seconds)
+        seconds += _epoch(twin.test_on_batch, validation)
+    twin.release_workspace()
+    del twin
+    gc.collect()  # parts of a model refer to each other in circles, and their memory is wanted now
+    return Forecast(memory, seconds)
 
 
-def _step(run: Callable[..., Any], pictures: data.ImageDataset) -> float:
-    """Return the seconds of a batch, the first, which makes the program, left out if there are others."""
-    ends = [time.perf_counter()]
-    for x, y in islice(pictures.epoch(0), _WARM + _TIMED):
-        run(x, y)
-        ends.append(time.perf_counter())
-    first = _WARM if len(ends) > _WARM + 1 else 0
-    return (ends[-1] - ends[first]) / (len(ends) - 1 - first)
+def _twin(model: Model) -> Model:
+    """Return a model of the same layers, compiled alike, with weights of its own that its steps leave as they are."""
+    twin = type(model).from_config(model.get_config())
+    config = copy.deepcopy(model.get_compile_config())
+    assert config is not None
+    config["optimizer"]["config"]["learning_rate"] = 0.0  # what a rate makes of the weights is not for here to judge
+    twin.compile_from_config(config)
+    return twin
+
+
+def _epoch(step: Callable[..., Any], pictures: ImageDataset) -> float:
+    """Return the seconds of an epoch: reading its pictures plus steps on them, both measured on its first batches.
+
+    Reading and computing want the same processors, so that their times add up although they overlap.
+    """
+    count = len(pictures.file_paths)
+    size = min(pictures.batch_size, count)
+    chosen = pictures.order(0)[: min(_WARM + _TIMED, count // size) * size]
+    first = copy.copy(pictures)
+    assert pictures.labels is not None
+    first.file_paths, first.labels = [pictures.file_paths[i] for i in chosen], pictures.labels[chosen]
+    first.shuffle, first.skipped = False, {}
+    began = time.perf_counter()
+    batches: list[Any] = list(first.epoch(0))
+    reading = (time.perf_counter() - began) / len(chosen)
+    step(*batches[0])  # makes the program, which is no part of an epoch
+    timed = batches[_WARM:] or batches
+    began = time.perf_counter()
+    for x, y in timed:
+        step(x, y)
+    computing = (time.perf_counter() - began) / sum(len(x) for x, _ in timed)
+    return (reading + computing) * count

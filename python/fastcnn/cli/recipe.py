@@ -8,7 +8,7 @@ from typing import Any
 
 from fastcnn import layers, losses, optimizers
 from fastcnn.cli.architectures import NAMES, build_for_training
-from fastcnn.cli.arguments import fraction, not_negative, positive, whole
+from fastcnn.cli.arguments import UsageError, fraction, not_negative, positive, whole
 from fastcnn.formats import ModelFileError, safetensors
 from fastcnn.models import Model
 from fastcnn.models.saving import weight_shapes
@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ema", type=fraction, metavar="MOMENTUM", help="end with a moving average of the weights")
 
 
-def build(options: argparse.Namespace, classes: int) -> Model:
-    """Return the model, for pictures of 0..255, with random weights or those of `--weights`."""
+def build(options: argparse.Namespace, classes: int) -> tuple[Model, int | None]:
+    """Return the model, for pictures of 0..255, and how many of its weights come from `--weights`, None without."""
     size = options.image_size
     augmentation = [
         *([layers.RandomFlip("horizontal")] if options.augment != "none" else []),
@@ -66,16 +66,13 @@ def build(options: argparse.Namespace, classes: int) -> Model:
         ),
     ]
     model = build_for_training(options.model, size, classes, augmentation)
-    if options.weights is not None:
-        taken = take_weights(model, options.weights)
-        if not options.json:
-            print(f"{options.weights}: {taken} of {len(model.weights)} weights taken")
+    taken = None if options.weights is None else take_weights(model, options.weights)
     if options.freeze:
         if options.weights is None:
-            raise ValueError("--freeze needs --weights: a frozen model with random weights learns next to nothing")
+            raise UsageError("--freeze needs --weights: a frozen model with random weights learns next to nothing")
         for layer in [layer for layer in model.flat_layers() if layer.weights][:-1]:
             layer.trainable = False
-    return model
+    return model, taken
 
 
 def take_weights(model: Model, path: str) -> int:
@@ -99,17 +96,16 @@ def take_weights(model: Model, path: str) -> int:
 
 
 def compile_model(model: Model, options: argparse.Namespace, steps: int) -> None:
-    """Compile for `steps` batches an epoch; raises ValueError for a warm-up that takes all of training."""
+    """Compile for `steps` batches an epoch; raises UsageError for a warm-up that takes all of training."""
     rate: Any = options.learning_rate
     total, warmup = options.epochs * steps, round(options.warmup * steps)
     if warmup and warmup >= total:
-        raise ValueError(f"--warmup {options.warmup:g} must be shorter than --epochs {options.epochs}")
-    if options.schedule == "cosine" and warmup:
-        rate = CosineDecay(0.0, total - warmup, warmup_target=rate, warmup_steps=warmup)
+        raise UsageError(f"--warmup {options.warmup:g} must be shorter than --epochs {options.epochs}")
+    alpha = 1.0 if options.schedule == "constant" else 0.0  # a cosine that ends where it begins does not fall
+    if warmup:
+        rate = CosineDecay(0.0, total - warmup, alpha, warmup_target=rate, warmup_steps=warmup)
     elif options.schedule == "cosine":
         rate = CosineDecay(rate, total)
-    elif warmup:
-        raise ValueError("--warmup needs --schedule cosine")
     common: dict[str, Any] = {}
     if options.weight_decay is not None:
         common["weight_decay"] = options.weight_decay

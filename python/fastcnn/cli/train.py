@@ -16,7 +16,7 @@ from fastcnn import data
 from fastcnn.callbacks import BackupAndRestore, Callback, EarlyStopping, History, LambdaCallback, Logs
 from fastcnn.cli import recipe
 from fastcnn.cli.advice import advice
-from fastcnn.cli.arguments import fraction, frequency, model_file, whole
+from fastcnn.cli.arguments import UsageError, fraction, frequency, model_file, whole
 from fastcnn.cli.forecast import Forecast, forecast
 from fastcnn.cli.history import NO_CURVES, write_history
 from fastcnn.cli.pictures import class_counts, open_for_model, open_pictures
@@ -80,13 +80,14 @@ def run(options: argparse.Namespace) -> int:
     counts = class_counts(training)
     _check_classes(options.data, counts, validation)
     if options.patience and validation is None:
-        raise ValueError("--patience needs validation pictures: --val-split must be above 0")
+        raise UsageError("--patience needs validation pictures: --val-split must be above 0")
     test = None if options.test is None else _open_test(options, training.class_names)
-    model = recipe.build(options, len(counts))
+    model, taken = recipe.build(options, len(counts))
     model.class_names = training.class_names
     recipe.compile_model(model, options, len(training))
     check_space(options.out, model)
-    _show_plan(options, model, counts, validation, forecast(model, training, validation))
+    plan = _plan(options, model, taken, counts, 0 if validation is None else len(validation.file_paths))
+    _show_forecast(options, plan, forecast(model, training, validation))
     began = time.perf_counter()
     history = model.fit(
         training,
@@ -197,25 +198,34 @@ def _open(options: argparse.Namespace, path: str, **arguments: Any) -> Any:
     return open_pictures(path, options.image_size, options.batch_size, options.seed, label_mode=mode, **arguments)
 
 
-def _show_plan(
-    options: argparse.Namespace,
-    model: Model,
-    counts: Mapping[str, int],
-    validation: data.ImageDataset | None,
-    expected: Forecast,
-) -> None:
-    """Print what is about to be done and what it takes."""
-    held_out = 0 if validation is None else len(validation.file_paths)
+def _plan(
+    options: argparse.Namespace, model: Model, taken: int | None, counts: Mapping[str, int], held_out: int
+) -> dict[str, Any]:
+    """Return what is about to be done, and print it unless all is to be JSON."""
+    plan: dict[str, Any] = {"classes": counts, "training": sum(counts.values()), "validation": held_out}
+    plan |= {"parameters": model.count_params(), "trained": sum(parameter.size for parameter in model.trained_weights)}
+    if taken is not None:
+        plan |= {"weights_taken": taken, "weights": len(model.weights)}
+    if options.json:
+        return plan
+    print(f"{plan['training']} pictures for training, {held_out} for validation, {len(counts)} classes:")
+    print("  " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    size, share = options.image_size, f" ({plan['trained']:,} of them trained)" if options.freeze else ""
+    print(f"{options.model}, {plan['parameters']:,} parameters{share}, for pictures of {size} x {size} pixels")
+    if taken is not None:
+        new = "" if taken == plan["weights"] else "; the last layer starts anew"
+        print(f"{options.weights}: {taken} of {plan['weights']} weights taken{new}")
+    sys.stdout.flush()
+    return plan
+
+
+def _show_forecast(options: argparse.Namespace, plan: Mapping[str, Any], expected: Forecast) -> None:
+    """Print what training takes, as JSON with the plan."""
     memory, seconds = expected.memory, expected.seconds_per_epoch
     if options.json:
-        plan = {"training": sum(counts.values()), "validation": held_out, "parameters": model.count_params()}
         takes = {"memory_bytes": memory.total, "seconds_per_epoch": round(seconds, 3)}
-        print(json.dumps({"classes": counts} | plan | takes), flush=True)
+        print(json.dumps(dict(plan) | takes), flush=True)
         return
-    print(f"{sum(counts.values())} pictures for training, {held_out} for validation, {len(counts)} classes:")
-    print("  " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    size = options.image_size
-    print(f"{options.model}, {model.count_params():,} parameters, for pictures of {size} x {size} pixels")
     print(
         f"memory: {memory_size(memory.total)}, of it weights {memory_size(memory.weights)}, gradients "
         f"{memory_size(memory.gradients)}, {options.optimizer} {memory_size(memory.optimizer)}, activations "
