@@ -83,7 +83,8 @@ class RandomCrop(RandomLayer):
     """Cuts a window of `height` x `width` pixels at a random place.
 
     In inference, and where a picture is smaller than the window, it is the largest centred window with the same ratio,
-    resized bilinearly, as Keras documents it: a picture of the window's ratio is kept whole.
+    resized bilinearly, as Keras documents it: a picture of the window's ratio is kept whole. What is in it is then
+    smaller than in training; where only its place should vary, RandomTranslation keeps the size.
     """
 
     prepares = "always"
