@@ -29,7 +29,7 @@ HELP = "draw six kinds of pictures, train a ResNet50 on them and show what it le
 
 _TRAINING, _TEST = 200, 50  # pictures of each class
 _BATCH = 16
-_LEARNING_RATE = 0.001
+_LEARNING_RATE = 0.0005
 _LINEAR_EPOCHS = 10
 _SHEET = 48  # pictures on the contact sheet
 
