@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from fastcnn import callbacks, load_model, optimizers
 from fastcnn.callbacks import (
+    BackupAndRestore,
     Callback,
     CSVLogger,
     EarlyStopping,
@@ -22,6 +24,7 @@ from fastcnn.callbacks import (
     TerminateOnNaN,
 )
 from fastcnn.errors import NonFiniteError
+from fastcnn.formats import atomic
 from fastcnn.metrics import AUC, FalsePositives
 from fastcnn.utils import to_categorical
 
@@ -251,6 +254,27 @@ def test_a_checkpoint_that_could_not_be_written_is_refused_before_the_first_step
     model = build()
     with pytest.raises(error, match=message):
         fit(model, data, ModelCheckpoint(tmp_path / path))
+    if error is OSError:  # another callback's logs are no excuse
+        with pytest.raises(error, match=message):
+            fit(model, data, LambdaCallback(), ModelCheckpoint(tmp_path / path))
+    assert model.optimizer.iterations == 0
+
+
+def test_a_checkpoint_may_be_named_after_another_callbacks_log(build, data, tmp_path):
+    class Adds(Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            logs["own"] = epoch + 0.5
+
+    fit(build(), data, Adds(), ModelCheckpoint(tmp_path / "{own:.1f}.safetensors"), epochs=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.5.safetensors", "1.5.safetensors"]
+
+
+def test_backups_ask_for_room_for_two(build, data, tmp_path, monkeypatch):
+    model = build()
+    once = 4 * 3 * model.count_params()  # weights and Adam's two slots, at most
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda path: SimpleNamespace(free=once * 3 // 2))
+    with pytest.raises(OSError, match=r"bytes are needed and .* are free"):
+        fit(model, data, BackupAndRestore(tmp_path / "backup"))
     assert model.optimizer.iterations == 0
 
 

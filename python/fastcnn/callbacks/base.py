@@ -27,10 +27,10 @@ class Callback:
     adds: ClassVar[tuple[str, ...] | None] = None  # names of the logs that it adds, None where that is not known
 
     def set_params(self, params: dict[str, Any]) -> None:
-        """Receive {"verbose", "epochs", "steps", "metrics"}.
+        """Receive {"verbose", "epochs", "steps", "metrics", "others"}.
 
-        `steps` is None when the number of batches is unknown; `metrics`, None when a callback may add others, are the
-        names that `fit` logs.
+        `steps` is None when the number of batches is unknown; `metrics` are the names that will be logged as far as
+        known, and `others` says whether a callback may add more.
         """
         self.params = params
 

@@ -65,7 +65,12 @@ class ModelCheckpoint(MonitorCallback):
         self._reset()
         if known is None:
             return
-        path = self._path(0, None if self.save_freq == "epoch" else 0, dict.fromkeys(known, 0.0))
+        try:
+            path = self._path(0, None if self.save_freq == "epoch" else 0, dict.fromkeys(known, 0.0))
+        except ValueError:
+            if self.params.get("others"):
+                return  # the name may hold a log that another callback adds
+            raise
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         check_writable(path, _FLOAT_BYTES * self.model.count_params())
 
@@ -169,7 +174,8 @@ class BackupAndRestore(Callback):
         self._begun = self._interrupted = False
         os.makedirs(self.backup_dir, exist_ok=True)
         run = self.model.running_fit()
-        check_writable(self.path, run.backup_size())
+        missing = 1 if os.path.exists(self.path) else 2  # each is written beside the one before
+        check_writable(self.path, missing * run.backup_size())
         found = [path for path in (self.path, self.previous_path) if os.path.exists(path)]
         if found:
             try:

@@ -52,7 +52,7 @@ class CallbackList(Callback):
         names = params.get("metrics")
         if names is not None:
             added = [callback.adds for callback in self.callbacks]
-            params |= {"metrics": None if None in added else [*names, *chain.from_iterable(a for a in added if a)]}
+            params |= {"metrics": [*names, *chain.from_iterable(a for a in added if a)], "others": None in added}
         self.params = params
         for callback in self.callbacks:
             callback.set_params(params)

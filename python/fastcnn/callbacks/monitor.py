@@ -32,10 +32,12 @@ class MonitorCallback(Callback):
         """Raise ValueError before the first step for a log that nobody will write."""
         known = self.params.get("metrics")
         self._rises = None
-        if known is not None:
-            if find_name(self.monitor, known) is None:
-                raise ValueError(self._unknown(known))
+        if known is None:
+            return
+        if find_name(self.monitor, known) is not None:
             self._rises = self._direction()
+        elif not self.params.get("others"):
+            raise ValueError(self._unknown(known))
 
     def monitored(self, logs: Logs | None) -> float | None:
         """Return the log's value, None in an epoch without validation; raises ValueError for a log nobody writes."""

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     model, taken = recipe.build(options, len(counts))
     model.class_names = training.class_names
     recipe.compile_model(model, options, len(training))
-    check_space(options.out, model)
+    check_space(options.out, model, copies=3)  # beside the model a backup, and the next one while it is written
     plan = _plan(options, model, taken, counts, 0 if validation is None else len(validation.file_paths))
     _show_forecast(options, plan, forecast(model, training, validation))
     began = time.perf_counter()
@@ -124,11 +124,11 @@ def _answers(model: Model, training: data.ImageDataset) -> Any:
     return model.predict_on_batch(x[:_ASKED])
 
 
-def check_space(path: str | os.PathLike[str], model: Model) -> None:
-    """Raise OSError unless the trained model with its optimizer's slots could be saved there."""
+def check_space(path: str | os.PathLike[str], model: Model, copies: int = 1) -> None:
+    """Raise OSError unless the trained model with its optimizer's slots could be saved there, that many times."""
     assert model.optimizer is not None
     slots = len(model.optimizer.slots) * sum(parameter.size for parameter in model.trained_weights)
-    check_writable(path, _FLOAT_BYTES * (model.count_params() + slots))
+    check_writable(path, copies * _FLOAT_BYTES * (model.count_params() + slots))
 
 
 def json_lines() -> Callback:
