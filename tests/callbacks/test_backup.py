@@ -426,6 +426,23 @@ def test_another_instruction_set_warns(backup, data, build, tmp_path):
         config.set_isa(own)
 
 
+def test_ctrl_c_at_the_very_end_does_not_lose_the_history(data, build):
+    x, y = data
+
+    class Late(Callback):
+        def on_train_end(self, logs: Any = None) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    try:
+        history = build().fit(**options(Path(), x, y), callbacks=[Late()])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert history.interrupted
+    assert history.epoch == list(range(EPOCHS))
+
+
 def test_backups_can_be_kept(data, build, tmp_path):
     x, y = data
     build().fit(**options(tmp_path, x, y), callbacks=[BackupAndRestore(tmp_path / "b", delete_checkpoint=False)])

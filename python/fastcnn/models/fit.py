@@ -71,8 +71,12 @@ class FitRun:
                     self.hooks.on_train_interrupt(dict(self.progress.logs))
                     self._end()
                 return
-            with self._interrupts.held():
-                self._end()
+            try:
+                with self._interrupts.held():
+                    self._end()
+            except KeyboardInterrupt:  # that came when all was done: the History is whole
+                assert self.hooks.history is not None
+                self.hooks.history.interrupted = True
 
     def _end(self) -> None:
         if self._finish:
