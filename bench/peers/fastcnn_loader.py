@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from loader import MODES, ROTATION, SHEAR, SHIFT, ZOOM, Loader, Pictures
+from loader import GENERATOR, MODES, Loader, Pictures, flow_options
 from protocol import require, serve
 
 import fastcnn
@@ -32,23 +32,7 @@ class FastcnnLoader(Loader):
                 num_threads=work.threads,
             )
             return
-        generator = ImageDataGenerator(
-            rotation_range=ROTATION,
-            width_shift_range=SHIFT,
-            height_shift_range=SHIFT,
-            shear_range=SHEAR,
-            zoom_range=ZOOM,
-            horizontal_flip=True,
-            rescale=1 / 255,
-        )
-        self._data = generator.flow_from_directory(
-            folder,
-            target_size=(work.size, work.size),
-            batch_size=work.batch,
-            class_mode="sparse",
-            shuffle=False,
-            interpolation="bilinear",
-        )
+        self._data = ImageDataGenerator(**GENERATOR).flow_from_directory(folder, **flow_options(work))
         self._data.num_threads = work.threads
 
     def batches(self) -> Iterable[tuple[Any, Any]]:

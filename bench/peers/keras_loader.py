@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 from keras.src.legacy.preprocessing.image import ImageDataGenerator
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
-from loader import MODES, ROTATION, SHEAR, SHIFT, ZOOM, Loader, Pictures
+from loader import GENERATOR, MODES, Loader, Pictures, flow_options
 from protocol import require, serve
 
 
@@ -42,23 +42,7 @@ class KerasLoader(Loader):
             )
             self._dataset: Iterable[tuple[Any, Any]] | None = dataset.with_options(options)
             return
-        generator = ImageDataGenerator(
-            rotation_range=ROTATION,
-            width_shift_range=SHIFT,
-            height_shift_range=SHIFT,
-            shear_range=SHEAR,
-            zoom_range=ZOOM,
-            horizontal_flip=True,
-            rescale=1 / 255,
-        )
-        iterator = generator.flow_from_directory(
-            folder,
-            target_size=(work.size, work.size),
-            batch_size=work.batch,
-            class_mode="sparse",
-            shuffle=False,
-            interpolation="bilinear",
-        )
+        iterator = ImageDataGenerator(**GENERATOR).flow_from_directory(folder, **flow_options(work))
         iterator.workers = 1 if work.variant == "next" else work.threads
         iterator.use_multiprocessing = work.variant == "processes"
         self._dataset = None

@@ -19,11 +19,35 @@ MODES = ("plain", "augmented")
 ROTATION, SHIFT, SHEAR, ZOOM = 15, 0.1, 10, 0.2  # degrees, share of the size, degrees, 1-z..1+z; besides, half flipped
 
 
+# the same changes in the words of an ImageDataGenerator
+GENERATOR = {
+    "rotation_range": ROTATION,
+    "width_shift_range": SHIFT,
+    "height_shift_range": SHIFT,
+    "shear_range": SHEAR,
+    "zoom_range": ZOOM,
+    "horizontal_flip": True,
+    "rescale": 1 / 255,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pictures(Work):
     """An epoch of the pictures below `folder`, at `size` x `size`: class folders of picture files."""
 
     folder: str
+
+
+def flow_options(work: Pictures) -> dict[str, Any]:
+    """Returns what a generator's flow_from_directory is asked for, the folder aside."""
+    size = (work.size, work.size)
+    return {
+        "target_size": size,
+        "batch_size": work.batch,
+        "class_mode": "sparse",
+        "shuffle": False,
+        "interpolation": "bilinear",
+    }
 
 
 class Loader:
