@@ -3,6 +3,11 @@
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
+#ifdef FASTCNN_HAS_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace fastcnn {
 
@@ -22,11 +27,29 @@ FASTCNN_DECLARE(avx2x16)
 #ifdef FASTCNN_HAS_AVX512
 FASTCNN_DECLARE(avx512)
 #endif
+#ifdef FASTCNN_HAS_AMX
+FASTCNN_DECLARE(amx)
+#endif
 #ifdef FASTCNN_HAS_NEON
 FASTCNN_DECLARE(neon)
 #endif
 
 namespace {
+
+#ifdef FASTCNN_HAS_AMX
+// Tile registers must be there, and granted by the system: Linux saves them only for processes that ask.
+bool tiles_granted() {
+  static const bool granted = [] {
+    unsigned a, b, c, d;
+    if (!__builtin_cpu_supports("x86-64-v4") || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    constexpr unsigned kBF16 = 1U << 22, kTile = 1U << 24;
+    if (!(d & kBF16) || !(d & kTile)) return false;
+    constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  }();
+  return granted;
+}
+#endif
 
 struct Row {
   const char* isa;
@@ -57,6 +80,9 @@ const Row kRows[] = {
 #ifdef FASTCNN_HAS_AVX512
     {"avx512", avx512::table, [] { return __builtin_cpu_supports("x86-64-v4") != 0; }, false,
      "x86-64-v4 (AVX-512 F, BW, CD, DQ, VL)"},
+#endif
+#ifdef FASTCNN_HAS_AMX
+    {"amx", amx::table, tiles_granted, false, "AMX (AMX-TILE, AMX-BF16) and a Linux that grants it, or x86-64-v4"},
 #endif
 #ifdef FASTCNN_HAS_NEON
     {"neon", neon::table, [] { return true; }, false, "ARMv8-A"},

@@ -28,13 +28,13 @@ bool conv2d_can(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
 }
 int64_t conv2d_packed_size(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
   return algorithm == Conv2DAlgorithm::winograd ? winograd::packed_size(s.C, s.K, s.P, s.Q)
-                                                : gemm::packed_size(s.R * s.S, s.C, s.K);
+                                                : gemm::packed_size(gemm::forward_problem(s));
 }
 void conv2d_pack(const Conv2DShape& s, Conv2DAlgorithm algorithm, const float* w, const float* scale, float* packed) {
   if (algorithm == Conv2DAlgorithm::winograd)
     winograd::pack(s.C, s.K, s.P, s.Q, w, scale, false, packed);
   else
-    gemm::pack(s.R * s.S, s.C, s.K, w, scale, packed);
+    gemm::pack(s, w, scale, packed);
 }
 int64_t conv2d_statistics_blocks(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
   return algorithm == Conv2DAlgorithm::winograd ? winograd::grid(winograd_forward(s)).chunks
@@ -57,14 +57,14 @@ Conv2DAlgorithm conv2d_backward_data_choose(const Conv2DShape& s) {
 }
 int64_t conv2d_backward_data_packed_size(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
   return algorithm == Conv2DAlgorithm::winograd ? winograd::packed_size(s.K, s.C, s.H, s.W)
-                                                : gemm::packed_size(s.R * s.S, s.K, s.C);
+                                                : gemm::packed_size(gemm::phase_problem(s, 0, 0));
 }
 void conv2d_backward_data_pack(const Conv2DShape& s, Conv2DAlgorithm algorithm, const float* w, const float* scale,
                                float* packed) {
   if (algorithm == Conv2DAlgorithm::winograd)
     winograd::pack(s.K, s.C, s.H, s.W, w, scale, true, packed);
   else
-    gemm::pack_turned(s.R * s.S, s.C, s.K, w, scale, packed);
+    gemm::pack_turned(s, w, scale, packed);
 }
 ScratchSize conv2d_backward_data_scratch(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
   if (algorithm == Conv2DAlgorithm::winograd) return winograd::scratch_size(winograd_backward(s));

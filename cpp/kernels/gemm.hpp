@@ -87,10 +87,10 @@ FASTCNN_INLINE void with_rows(int64_t m, const F& f) {
   }
 }
 
-// Splits `rows` into ceil(rows / kMR) parts of nearly equal size (49 = 4 x 6 + 5 x 5): f(first, count).
-template <class F>
+// Splits `rows` into ceil(rows / kMost) parts of nearly equal size (49 = 4 x 6 + 5 x 5): f(first, count).
+template <int64_t kMost = kMR, class F>
 FASTCNN_INLINE void for_tiles(int64_t rows, const F& f) {
-  const int64_t tiles = ceil_div(rows, kMR);
+  const int64_t tiles = ceil_div(rows, kMost);
   const int64_t small = tiles ? rows / tiles : 0, extra = rows - small * tiles;
   for (int64_t t = 0, first = 0; t < tiles; ++t) {
     const int64_t count = small + (t < extra);
@@ -100,13 +100,15 @@ FASTCNN_INLINE void for_tiles(int64_t rows, const F& f) {
 }
 
 // Weights pass by once and faster than hardware prefetchers fetch them: while rows first..first+count-1 of `rows` use
-// `planes` planes [kDepth][NR] of them, they fetch their share of the next ones into the L2 cache, line after line.
+// `planes` planes of `plane` floats, they fetch their share of the next ones into the L2 cache, line after line.
 struct Ahead {
   const float *line, *end;
   int64_t step;  // floats for each plane used
-  FASTCNN_INLINE Ahead(const float* next, int64_t planes, int64_t first, int64_t count, int64_t rows) {
-    constexpr int64_t kLine = 16, kLines = kDepth * kNR / kLine;
-    const int64_t from = planes * kLines * first / rows, to = planes * kLines * (first + count) / rows;
+  FASTCNN_INLINE Ahead(const float* next, int64_t planes, int64_t first, int64_t count, int64_t rows,
+                       int64_t plane = kDepth * kNR) {
+    constexpr int64_t kLine = 16;
+    const int64_t lines = plane / kLine;
+    const int64_t from = planes * lines * first / rows, to = planes * lines * (first + count) / rows;
     line = next + from * kLine;
     end = next + to * kLine;
     step = planes ? ceil_div(to - from, planes) * kLine : 0;

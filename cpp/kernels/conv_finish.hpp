@@ -1,0 +1,123 @@
+// What follows a product: bias, residual, ReLU, statistics or maxima of a finished block.
+#pragma once
+#include "kernels/conv_problem.hpp"
+
+namespace fastcnn::FASTCNN_ISA {
+namespace gemm {
+
+constexpr int64_t kSumRun = 16;  // terms summed before they join the total: equal ones, as padding makes, round alike
+
+// mean and sum of squared deviations of `rows` rows of one panel, in two passes while they are in cache; the second
+// also sums the plain deviations, which corrects the rounded mean of the first
+FASTCNN_INLINE void block_statistics(const float* y, int64_t rows, int64_t row_stride, int64_t width, float* mean,
+                                     float* squares) {
+  for (int64_t c = 0; c < width; c += kLanes) {
+    const int64_t n = smaller(kLanes, width - c);
+    vf total{}, deviations{}, rest{};
+    for (int64_t first = 0; first < rows; first += kSumRun) {
+      vf sum{};
+      for (int64_t m = first; m < smaller(rows, first + kSumRun); ++m) sum += load_upto(y + m * row_stride + c, n);
+      total += sum;
+    }
+    const vf average = total * broadcast(1.0f / static_cast<float>(rows));
+    for (int64_t first = 0; first < rows; first += kSumRun) {
+      vf squares_run{}, rest_run{};
+      for (int64_t m = first; m < smaller(rows, first + kSumRun); ++m) {
+        const vf d = load_upto(y + m * row_stride + c, n) - average;
+        squares_run += d * d;
+        rest_run += d;
+      }
+      deviations += squares_run;
+      rest += rest_run;
+    }
+    const vf shift = rest * broadcast(1.0f / static_cast<float>(rows));
+    store_upto(mean + c, average + shift, n);
+    store_upto(squares + c, deviations - rest * shift, n);
+  }
+}
+
+// Two rows of Q pixels of one panel -> one row of Q/2 maxima; NaN wins, the first of equals is taken.
+FASTCNN_INLINE void pool_panel(const float* panel, int64_t Q, int64_t width, float* y, uint8_t* argmax, int64_t K) {
+  for (int64_t q = 0; q < Q / 2; ++q)
+    for (int64_t c = 0; c < width; c += kLanes) {
+      const int64_t n = smaller(kLanes, width - c);
+      const float* at = panel + 2 * q * kNR + c;
+      vf best = load(at);
+      vi place{};
+      for (int32_t i = 1; i < 4; ++i) {
+        const vf v = load(at + (i / 2) * Q * kNR + (i % 2) * kNR);
+        const vi wins = (v > best) | ((v != v) & (best == best));
+        best = select(wins, v, best);
+        place = wins ? (vi{} + i) : place;
+      }
+      store_upto(y + q * K + c, best, n);
+      if (argmax)
+        for (int64_t j = 0; j < n; ++j) argmax[q * K + c + j] = static_cast<uint8_t>(place[j]);
+    }
+}
+
+// Adds bias and residual, applies ReLU, stores the first `width` columns.
+template <int MR>
+FASTCNN_INLINE void finish(Tile<MR>& tile, const Epilogue& epilogue, int64_t column, int64_t width,
+                           const int64_t* offsets, float* y) {
+  const float* const residual = epilogue.residual;
+  if (epilogue.bias) {
+    const vf b0 = load_upto(epilogue.bias + column, smaller(kLanes, width));
+    const vf b1 = width > kLanes ? load_upto(epilogue.bias + column + kLanes, width - kLanes) : vf{};
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+      tile.c[i][0] += b0;
+      tile.c[i][1] += b1;
+    }
+  }
+  if (width == kNR) {
+    if (residual) {
+      FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+        tile.c[i][0] += load(residual + offsets[i]);
+        tile.c[i][1] += load(residual + offsets[i] + kLanes);
+      }
+    }
+    if (epilogue.relu) {
+      FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+        tile.c[i][0] = relu(tile.c[i][0]);
+        tile.c[i][1] = relu(tile.c[i][1]);
+      }
+    }
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+      store(y + offsets[i], tile.c[i][0]);
+      store(y + offsets[i] + kLanes, tile.c[i][1]);
+    }
+  } else {
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+      FASTCNN_UNROLL for (int half = 0; half < 2; ++half) {
+        const int64_t n = smaller(kLanes, width - half * kLanes);
+        if (n > 0) {
+          vf v = tile.c[i][half];
+          if (residual) v += load_upto(residual + offsets[i] + half * kLanes, n);
+          if (epilogue.relu) v = relu(v);
+          store_upto(y + offsets[i] + half * kLanes, v, n);
+        }
+      }
+    }
+  }
+}
+
+// What follows when a block's part of a panel is complete: statistics of it, or its maxima.
+static void finish_panel(const Problem& p, const Epilogue& epilogue, int64_t block, int64_t first, int64_t rows,
+                         int64_t column, int64_t width, const float* panel, float* y) {
+  if (epilogue.statistics) {
+    float* mean = epilogue.statistics + block * 2 * p.K + column;
+    block_statistics(y + first * p.K + column, rows, p.K, width, mean, mean + p.K);
+  }
+  if (!epilogue.pool) return;
+  const int64_t out = block * (p.OW / 2) * p.K + column;
+  pool_panel(panel, p.OW, width, y + out, epilogue.argmax ? epilogue.argmax + out : nullptr, p.K);
+  if (!epilogue.relu) return;
+  for (int64_t q = 0; q < p.OW / 2; ++q)
+    for (int64_t c = 0; c < width; c += kLanes) {
+      float* at = y + out + q * p.K + c;
+      store_upto(at, relu(load_upto(at, smaller(kLanes, width - c))), smaller(kLanes, width - c));
+    }
+}
+
+}  // namespace gemm
+}  // namespace fastcnn::FASTCNN_ISA

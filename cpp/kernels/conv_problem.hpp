@@ -1,0 +1,307 @@
+// What a convolution by GEMM computes, and how the work is cut; see conv_gemm.hpp.
+#pragma once
+#include "kernels/gemm.hpp"
+#include "simd/tiles.hpp"
+
+namespace fastcnn::FASTCNN_ISA {
+namespace gemm {
+
+// The taps of one axis: window index first + t*step reads input offset + t*offset_step (+ in_step * output index).
+struct Axis {
+  int64_t count, first, step, offset, offset_step;
+};
+
+struct Problem {
+  int64_t N, IH, IW, C, K;  // input, output channels
+  int64_t OH, OW;  // grid of outputs computed
+  int64_t in_step_h, in_step_w;
+  Axis rows, columns;
+  int64_t window_columns, window;  // S and R*S of the packed weights
+  int64_t out_H, out_W, out_h, out_w, out_step_h, out_step_w;  // where the grid lies in y
+};
+
+FASTCNN_INLINE Problem forward_problem(const Conv2DShape& s) {
+  return {s.N,
+          s.H,
+          s.W,
+          s.C,
+          s.K,
+          s.P,
+          s.Q,
+          s.stride_h,
+          s.stride_w,
+          {s.R, 0, 1, -s.pad_top, s.dilation_h},
+          {s.S, 0, 1, -s.pad_left, s.dilation_w},
+          s.S,
+          s.R * s.S,
+          s.P,
+          s.Q,
+          0,
+          0,
+          1,
+          1};
+}
+
+// The taps that reach input positions congruent to `phase` modulo stride.
+FASTCNN_INLINE Axis phase_axis(int64_t phase, int64_t R, int64_t stride, int64_t dilation, int64_t pad) {
+  Axis axis{0, 0, 1, 0, 0};
+  for (int64_t r = 0; r < R; ++r) {
+    if ((phase + pad - r * dilation) % stride != 0) continue;
+    const int64_t offset = (phase + pad - r * dilation) / stride;
+    if (axis.count == 0) {
+      axis.first = r;
+      axis.offset = offset;
+    } else if (axis.count == 1) {
+      axis.step = r - axis.first;
+      axis.offset_step = offset - axis.offset;
+    }
+    ++axis.count;
+  }
+  return axis;
+}
+
+FASTCNN_INLINE Problem phase_problem(const Conv2DShape& s, int64_t ph, int64_t pw) {
+  return {s.N,
+          s.P,
+          s.Q,
+          s.K,
+          s.C,
+          ceil_div(s.H - ph, s.stride_h),
+          ceil_div(s.W - pw, s.stride_w),
+          1,
+          1,
+          phase_axis(ph, s.R, s.stride_h, s.dilation_h, s.pad_top),
+          phase_axis(pw, s.S, s.stride_w, s.dilation_w, s.pad_left),
+          s.S,
+          s.R * s.S,
+          s.H,
+          s.W,
+          ph,
+          pw,
+          s.stride_h,
+          s.stride_w};
+}
+
+template <class F>
+FASTCNN_INLINE void for_phases(const Conv2DShape& s, const F& f) {
+  for (int64_t ph = 0; ph < smaller(s.stride_h, s.H); ++ph)
+    for (int64_t pw = 0; pw < smaller(s.stride_w, s.W); ++pw) f(phase_problem(s, ph, pw));
+}
+
+constexpr int64_t kChunkPlanes = 12;  // planes whose weights stay in the L1 cache
+constexpr int64_t kBlockRows = 144;  // rows whose A stays in the L2 cache over all panels
+constexpr int64_t kBlockFloats = 96 * 1024;
+constexpr int64_t kFewRows = 98;  // below, the weights would pass by too often
+constexpr int64_t kStripRows = 224;
+constexpr int64_t kTasks = 16;  // at least so many, so that no core idles at the end
+#if FASTCNN_TILES
+constexpr int64_t kTileBlockRows = 224;
+constexpr int64_t kTileBlockFloats = 224 * 1024;
+constexpr int64_t kTileFewRows = 64;
+#endif
+
+FASTCNN_INLINE int64_t panels(int64_t K) { return ceil_div(K, kNR); }
+FASTCNN_INLINE int64_t tap_count(const Problem& p) { return p.rows.count * p.columns.count; }
+
+// Whether the windows of neighbouring outputs are read from a strip: few channels, undilated, forward, strides for
+// which the micro-kernel has the distance between two outputs.
+FASTCNN_INLINE bool in_strip(const Problem& p) {
+  const auto plain = [](const Axis& axis) { return axis.first == 0 && axis.step == 1 && axis.offset_step == 1; };
+  const int64_t distance = p.in_step_w * p.C;
+  return p.C < kDepth && p.window > 1 && tap_count(p) == p.window && plain(p.rows) && plain(p.columns) &&
+         p.window * p.C <= kChunkPlanes * kDepth && (distance == 1 || distance == 3 || distance == 6) &&
+         p.out_step_h == 1 && p.out_step_w == 1;
+}
+
+// Whether the products are done on tile registers, with weights packed for them. Beyond so many values of k the rows of
+// a block of useful size no longer fit in the L2 cache.
+FASTCNN_INLINE bool on_tiles(const Problem& p) { return FASTCNN_TILES && !in_strip(p) && p.window * p.C <= 3072; }
+
+// How k is cut into planes. Few channels: the taps of a row are joined first, as they lie in the packed weights.
+struct Depth {
+  bool joined;
+  int64_t runs, length, planes;  // a run is a tap or all of them; planes of all runs
+};
+FASTCNN_INLINE Depth depth(const Problem& p) {
+  const int64_t taps = tap_count(p), side = on_tiles(p) ? 2 * kDepth : kDepth;
+  if (p.C < side && p.window > 1 && p.out_step_h == 1 && p.out_step_w == 1)
+    return {true, 1, taps * p.C, ceil_div(taps * p.C, side)};
+  return {false, taps, p.C, taps * ceil_div(p.C, side)};
+}
+#if FASTCNN_TILES
+constexpr int64_t kPanelHead = 64;  // floats before the weights of a panel; see conv_tiles.hpp
+FASTCNN_INLINE int64_t panel_floats_on_tiles(int64_t window, int64_t C, bool joined) {
+  const int64_t groups = joined ? ceil_div(window * C, tiles::kGroup) : window * ceil_div(C, tiles::kGroup);
+  return kPanelHead + groups * tiles::kGroupB;
+}
+#endif
+// Floats of the packed weights; `p` is any phase of backward-data.
+FASTCNN_INLINE int64_t packed_size(const Problem& p) {
+#if FASTCNN_TILES
+  if (on_tiles(p)) return panels(p.K) * panel_floats_on_tiles(p.window, p.C, depth(p).joined);
+#endif
+  return panels(p.K) * p.window * p.C * kNR;
+}
+
+// How the work is cut; a function of the shape only.
+struct Grid {
+  int64_t blocks, block_rows, groups, group_panels;
+};
+
+// Output rows of a block: as many as divide the map and keep within kStripRows outputs.
+FASTCNN_INLINE int64_t strip_rows(const Problem& p) {
+  int64_t rows = 1;
+  for (int64_t r = 2; r <= p.OH && r * p.OW <= kStripRows; ++r)
+    if (p.OH % r == 0) rows = r;
+  return rows;
+}
+
+// At most `limit` tiles a block, so many that blocks of equal size come in pairs and each core gets as much.
+FASTCNN_INLINE int64_t tiles_a_block(int64_t M, int64_t limit) {
+  const int64_t tiles = larger(1, ceil_div(M, kMR));
+  if (tiles <= limit) return tiles;
+  int64_t best = limit, least = -1;
+  for (int64_t t = limit; t > limit * 2 / 3; --t) {
+    const int64_t idle = round_up(ceil_div(tiles, t), 2) * t - tiles;
+    if (least < 0 || idle < least) {
+      best = t;
+      least = idle;
+    }
+  }
+  return best;
+}
+
+FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
+  Grid g;
+  if (pool) {  // a block is a pair of output rows
+    g.blocks = p.N * (p.OH / 2);
+    g.block_rows = 2 * p.OW;
+  } else if (in_strip(p)) {
+    g.block_rows = strip_rows(p) * p.OW;
+    g.blocks = p.N * (p.OH / strip_rows(p));
+  } else {
+    const int64_t M = p.N * p.OH * p.OW;
+    const int64_t K = larger(1, p.C * tap_count(p));
+    g.block_rows = kMR * tiles_a_block(M, smaller(kBlockRows, larger(kFewRows, kBlockFloats / K)) / kMR);
+#if FASTCNN_TILES
+    if (on_tiles(p)) {
+      const int64_t limit = smaller(kTileBlockRows, larger(kTileFewRows, kTileBlockFloats / K));
+      const int64_t blocks = M < kTileFewRows ? 1 : round_up(ceil_div(M, limit), 2);
+      g.block_rows = larger(1, ceil_div(M, blocks));
+    }
+#endif
+    g.blocks = ceil_div(M, g.block_rows);
+  }
+  const int64_t all = panels(p.K);
+  g.groups = g.blocks ? smaller(ceil_div(kTasks, g.blocks), larger(1, all / 2)) : 1;
+  g.group_panels = ceil_div(all, g.groups);
+  g.groups = ceil_div(all, g.group_panels);
+  return g;
+}
+
+struct Plane {
+  int64_t weights, count;  // where its weights begin in a panel, values of k
+};
+
+// The rows of x under a block: their number, and the floats from one to the next.
+struct Strip {
+  int64_t rows, pitch;
+};
+FASTCNN_INLINE Strip strip(const Problem& p, const Grid& g) {
+  return {(g.block_rows / larger(1, p.OW) - 1) * p.in_step_h + p.rows.count,
+          ((p.OW - 1) * p.in_step_w + p.columns.count) * p.C};
+}
+
+// One worker's memory: the planes, a tile's rows of joined taps, the rows of a block or its strip, the sums of a panel;
+// on tile registers also what each row needs.
+struct Layout {
+  int64_t planes, joined, rows, panel, needs, bytes;
+};
+
+FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bool pool) {
+  Layout l;
+  if (in_strip(p)) {
+    const Strip area = strip(p, g);
+    l.planes = l.joined = l.rows = 0;
+    l.panel = round_up((area.rows * area.pitch + kLanes) * 4, 64);
+    l.needs = l.bytes = l.panel + (pool ? g.block_rows * kNR * 4 : 0);
+    return l;
+  }
+#if FASTCNN_TILES
+  if (on_tiles(p)) {
+    l.planes = 0;
+    l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
+    l.rows = l.joined + (d.joined ? (d.planes * tiles::kGroup + kLanes) * 4 : 0);
+    l.panel = l.rows + g.block_rows * d.planes * tiles::kParts * tiles::kRowParts * 4;
+    l.needs = l.panel + g.block_rows * kNR * 4;
+    l.bytes = round_up(l.needs + 64 + g.block_rows * 4, 64);
+    return l;
+  }
+#endif
+  l.planes = 0;
+  l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
+  l.rows = l.joined + (d.joined ? (kMR * d.planes * kDepth + kLanes) * 4 : 0);
+  l.panel = l.rows + g.block_rows * d.planes * kDepth * 4;
+  l.needs = l.bytes = l.panel + (pool || d.planes > kChunkPlanes ? g.block_rows * kNR * 4 : 0);
+  return l;
+}
+
+FASTCNN_INLINE ScratchSize scratch_size(const Problem& p, bool pool) {
+  return {0, layout(p, grid(p, pool), depth(p), pool).bytes};
+}
+
+FASTCNN_INLINE void make_planes(const Problem& p, const Depth& d, Plane* planes) {
+  const int64_t row = p.C * kNR;
+  for (int64_t a = 0; a < (d.joined ? 1 : p.rows.count); ++a)
+    for (int64_t b = 0; b < (d.joined ? 1 : p.columns.count); ++b) {
+      const int64_t tap = (p.rows.first + a * p.rows.step) * p.window_columns + p.columns.first + b * p.columns.step;
+#if FASTCNN_TILES
+      if (on_tiles(p)) {
+        const int64_t groups = d.planes / larger(1, d.runs);
+        for (int64_t g = 0; g < groups; ++g)
+          *planes++ = {kPanelHead + ((d.joined ? 0 : tap * groups) + g) * tiles::kGroupB, tiles::kGroup};
+        continue;
+      }
+#endif
+      for (int64_t k = 0; k < d.length; k += kDepth)
+        *planes++ = {(d.joined ? 0 : tap * row) + k * kNR, smaller(kDepth, d.length - k)};
+    }
+}
+
+// Output pixel m of the grid.
+struct Pixel {
+  int64_t n, oh, ow;
+};
+FASTCNN_INLINE Pixel pixel(const Problem& p, int64_t m) {
+  const int64_t plane = p.OH * p.OW;
+  return {m / plane, m % plane / p.OW, m % p.OW};
+}
+FASTCNN_INLINE void advance(const Problem& p, Pixel& at) {
+  if (++at.ow < p.OW) return;
+  at.ow = 0;
+  if (++at.oh < p.OH) return;
+  at.oh = 0;
+  ++at.n;
+}
+// The row of x that tap (a, b) reads for an output pixel; null in the padding.
+FASTCNN_INLINE const float* row(const Problem& p, const float* x, const Pixel& at, int64_t a, int64_t b) {
+  const int64_t h = at.oh * p.in_step_h + p.rows.offset + a * p.rows.offset_step;
+  const int64_t w = at.ow * p.in_step_w + p.columns.offset + b * p.columns.offset_step;
+  if (h < 0 || h >= p.IH || w < 0 || w >= p.IW) return nullptr;
+  return x + ((at.n * p.IH + h) * p.IW + w) * p.C;
+}
+
+// Where the channels of output pixel m of the grid begin in y.
+FASTCNN_INLINE int64_t output_offset(const Problem& p, int64_t m) {
+  if (p.out_step_h == 1 && p.out_step_w == 1 && p.out_H == p.OH && p.out_W == p.OW) return m * p.K;
+  const Pixel at = pixel(p, m);
+  return ((at.n * p.out_H + p.out_h + at.oh * p.out_step_h) * p.out_W + p.out_w + at.ow * p.out_step_w) * p.K;
+}
+
+// The first output of a block.
+FASTCNN_INLINE int64_t first_output(const Problem& p, const Grid& g, bool pool, int64_t block) {
+  return pool ? (block / (p.OH / 2) * p.OH + block % (p.OH / 2) * 2) * p.OW : block * g.block_rows;
+}
+
+}  // namespace gemm
+}  // namespace fastcnn::FASTCNN_ISA

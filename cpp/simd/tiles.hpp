@@ -1,0 +1,148 @@
+// Products of float32 on bfloat16 tile registers (Intel AMX), and the tile instructions: the other place for intrinsics.
+//
+// A float32 is the sum of three bfloat16, of 8 significant bits each: x = x1 + x2 + x3, exactly. Of the nine products
+// of two such sums the six largest are added up in float32; those left out are below 2^-24 of x*y, as a rounding is
+// (Henry, Tang and Heinecke 2019). Tile registers do 16 times the multiply-adds of a float32 vector unit, so six
+// products still take little more than a third of the time.
+//
+// Values of k come in groups of 32, as 16 pairs (i, 16 + i) that lie side by side. A: [group][part][row][pair][2];
+// B: [group][part][half of the columns][pair][column][2].
+#pragma once
+#include "simd/simd.hpp"
+
+#if defined(__AMX_BF16__)
+#define FASTCNN_TILES 1
+
+namespace fastcnn::FASTCNN_ISA {
+namespace tiles {
+
+constexpr int64_t kGroup = 32;  // values of k
+constexpr int64_t kParts = 3;
+constexpr int64_t kRows = 32;  // at most, of a product: two registers
+constexpr int64_t kColumns = 32;
+constexpr int64_t kRowParts = kGroup / 2;  // floats that one part of a group takes in a row
+constexpr int64_t kGroupB = kParts * kGroup * kColumns / 2;  // floats of a group of B
+
+// Registers 0..3 hold sums, 4 and 5 rows of A, 6 and 7 columns of B; `upper` and `lower` rows. Ends as destroyed.
+struct Registers {
+  int64_t upper = 0, lower = 0;
+  FASTCNN_INLINE void configure(int64_t rows) {
+    const int64_t first = rows <= 16 ? rows : rows - rows / 2, second = rows - first;
+    if (first == upper && second == lower) return;
+    upper = first;
+    lower = second;
+    struct {
+      uint8_t palette, start, reserved[14];
+      uint16_t row_bytes[16];
+      uint8_t rows[16];
+    } settings{};
+    settings.palette = 1;
+    const int64_t counts[8] = {upper, upper, lower, lower, upper, lower, 16, 16};
+    for (int i = 0; i < 8; ++i) {
+      settings.row_bytes[i] = counts[i] ? 64 : 0;
+      settings.rows[i] = static_cast<uint8_t>(counts[i]);
+    }
+    _tile_loadconfig(&settings);
+  }
+  FASTCNN_INLINE ~Registers() { _tile_release(); }
+};
+
+// Three parts of two vectors, the values of a group in 16 lanes: the pair of a lane lies in its halves.
+struct Parts {
+  vi part[kParts];
+};
+FASTCNN_INLINE bool any(vi lanes) { return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(lanes), reinterpret_cast<__m512i>(lanes)) != 0; }
+FASTCNN_INLINE vi rounded(vf x) { return (reinterpret_cast<vi>(x) + 0x8000) & static_cast<int32_t>(0xffff0000); }
+FASTCNN_INLINE vi pairs(vi low, vi high) {
+  typedef uint32_t vu __attribute__((vector_size(64)));
+  return reinterpret_cast<vi>(reinterpret_cast<vu>(low) >> 16) | high;
+}
+FASTCNN_INLINE Parts split(vf x, vf y) {
+  const vi x1 = rounded(x), y1 = rounded(y);
+  const vf x_rest = x - reinterpret_cast<vf>(x1), y_rest = y - reinterpret_cast<vf>(y1);
+  const vi x2 = rounded(x_rest), y2 = rounded(y_rest);
+  const vf x3 = x_rest - reinterpret_cast<vf>(x2), y3 = y_rest - reinterpret_cast<vf>(y2);
+  return {{pairs(x1, y1), pairs(x2, y2), pairs(reinterpret_cast<vi>(x3), reinterpret_cast<vi>(y3))}};
+}
+// As split, of values that may be infinite or NaN: these are their own first part, and the others are zero.
+FASTCNN_INLINE Parts split_any(vf x, vf y) {
+  const vf zero{};
+  const vi x_finite = (x - x) == zero, y_finite = (y - y) == zero;
+  Parts parts = split(select(x_finite, x, zero), select(y_finite, y, zero));
+  const vi quiet = vi{} + 0x400000;
+  const auto special = [&](vf v, vi finite) FASTCNN_LAMBDA {
+    const vi bits = reinterpret_cast<vi>(v);
+    return ~finite & (v == v ? bits : (bits | quiet)) & static_cast<int32_t>(0xffff0000);
+  };
+  parts.part[0] |= pairs(special(x, x_finite), special(y, y_finite));
+  return parts;
+}
+// The float that parts at `at` (halves of a pair, `step` halves from part to part) stand for.
+FASTCNN_INLINE float joined(const uint16_t* at, int64_t step) {
+  float part[kParts];
+  for (int64_t i = 0; i < kParts; ++i) {
+    const uint32_t bits = static_cast<uint32_t>(at[i * step]) << 16;
+    __builtin_memcpy(&part[i], &bits, 4);
+  }
+  return part[0] + (part[1] + part[2]);
+}
+
+FASTCNN_INLINE void zero_sums(bool both) {
+  _tile_zero(0);
+  _tile_zero(1);
+  if (both) {
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+}
+FASTCNN_INLINE void store_sums(float* y, int64_t row_stride, int64_t upper, bool both) {
+  _tile_stored(0, y, row_stride * 4);
+  _tile_stored(1, y + 16, row_stride * 4);
+  if (both) {
+    _tile_stored(2, y + upper * row_stride, row_stride * 4);
+    _tile_stored(3, y + upper * row_stride + 16, row_stride * 4);
+  }
+}
+
+template <bool kBoth>
+FASTCNN_INLINE void load_rows(const float* a, int64_t upper) {
+  _tile_loadd(4, a, 64);
+  if constexpr (kBoth) _tile_loadd(5, a + upper * kRowParts, 64);
+}
+FASTCNN_INLINE void load_columns(const float* b) {
+  _tile_loadd(6, b, 64);
+  _tile_loadd(7, b + 16 * 16, 64);
+}
+template <bool kBoth>
+FASTCNN_INLINE void add_products() {
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(1, 4, 7);
+  if constexpr (kBoth) {
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+}
+// sums += A B over one group; a: `rows` rows. Small products come first.
+template <bool kBoth>
+FASTCNN_INLINE void multiply(const float* a, const float* b, int64_t rows, int64_t upper) {
+  const int64_t a_part = rows * kRowParts, b_part = kGroupB / kParts;
+  load_rows<kBoth>(a, upper);
+  load_columns(b + 2 * b_part);
+  add_products<kBoth>();  // 1 x 3
+  load_columns(b + b_part);
+  add_products<kBoth>();  // 1 x 2
+  load_rows<kBoth>(a + a_part, upper);
+  add_products<kBoth>();  // 2 x 2
+  load_columns(b);
+  add_products<kBoth>();  // 2 x 1
+  load_rows<kBoth>(a + 2 * a_part, upper);
+  add_products<kBoth>();  // 3 x 1
+  load_rows<kBoth>(a, upper);
+  add_products<kBoth>();  // 1 x 1
+}
+
+}  // namespace tiles
+}  // namespace fastcnn::FASTCNN_ISA
+#else
+#define FASTCNN_TILES 0
+#endif
