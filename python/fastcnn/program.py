@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -232,6 +233,7 @@ class Recipe:
         active = active_nodes(self.nodes)
         self.active = {i for i, node in enumerate(self.nodes) if node in active}
         self.source = next(i for i, node in enumerate(self.nodes) if not node.inputs)
+        self.slice_size = sys.maxsize  # samples computed at a time; inference may set fewer
         calls = Counter(norm for norm in (_norm_of(node.layer) for node in self.nodes) if norm)
         self.norms = [norm for norm, count in calls.items() if count == 1]
         self.repeated_norms = {norm for norm, count in calls.items() if count > 1}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastcnn.models import slices
 from fastcnn.models.training import Trainer
 from fastcnn.models.workspace import Workspace
 from fastcnn.program import Packer
@@ -93,7 +94,7 @@ class Model(Trainer):
             workspace.program("training", batch, recipe, state)
             gradients, optimizer = state.nbytes
         else:
-            workspace.program("inference", batch, self._inference())
+            slices.programs(workspace, self._inference(), batch)
         activations, scratch, variables = workspace.nbytes
         return MemoryPlan(
             batch,
@@ -113,9 +114,9 @@ class Model(Trainer):
                 recipe, state = self._training()
                 workspace.program("training", batch, recipe, state)
                 return
-            program = workspace.program("inference", batch, self._inference())
-            program.x.fill(0)
-            program.compute()
+            for program in slices.programs(workspace, self._inference(), batch):
+                program.x.fill(0)
+                program.compute()
 
     def release_workspace(self) -> None:
         """Give back the memory of activations, packed weights and programs; the next use makes them again."""

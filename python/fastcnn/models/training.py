@@ -22,7 +22,7 @@ from fastcnn.graph import Node, Shape
 from fastcnn.layers.base import Array
 from fastcnn.layers.pointwise import Sigmoid, Softmax
 from fastcnn.losses import Loss
-from fastcnn.models import batches, given
+from fastcnn.models import batches, given, slices
 from fastcnn.models.batches import BATCH_SIZE, Batch, Source, open_source
 from fastcnn.models.compiled import Compiled, Logs, Means
 from fastcnn.models.fit import FitRun
@@ -200,6 +200,7 @@ class Trainer(Network):
         recipe = self._recipes.get("inference")
         if recipe is None:
             recipe = self._recipes["inference"] = Recipe(self._sinks)
+            recipe.slice_size = slices.longest(recipe, 4 * self.count_params())
         return recipe
 
     @contextmanager
@@ -341,7 +342,7 @@ class Trainer(Network):
             return self._output_arrays(0)
         batch = prepare_now(Batch(samples, slice(None), len(samples)), recipe.preparation, False)
         with self._lease() as workspace:
-            outputs = workspace.program("inference", len(samples), recipe).predict(batch.x)
+            outputs = slices.predict(workspace, recipe, batch.x)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _output_arrays(self, size: int) -> Any:
@@ -554,7 +555,7 @@ class Trainer(Network):
             hooks.on_predict_begin()
             for step, batch in enumerate(prepared(source.epoch(0), recipe.preparation, training=False)):
                 hooks.on_predict_batch_begin(step)
-                parts.append(workspace.program("inference", batch.size, recipe).predict(batch.x[batch.rows]))
+                parts.append(slices.predict(workspace, recipe, batch.x[batch.rows]))
                 hooks.on_predict_batch_end(step)
             hooks.on_predict_end()
         outputs = [np.concatenate(rows) for rows in zip(*parts, strict=True)]
