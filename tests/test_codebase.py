@@ -77,8 +77,11 @@ def test_one_file_says_omp_and_one_includes_it() -> None:
 
 
 @needs_sources
-def test_intrinsics_stand_in_one_file() -> None:
-    assert files_with(r"\b_mm\d*_|\b__m\d+|immintrin|arm_neon|\bv\w+q_f32\b") == {"simd/simd.hpp"}
+def test_intrinsics_stand_in_simd() -> None:
+    assert files_with(r"\b_mm\d*_|\b_tile_|\b__m\d+|immintrin|arm_neon|\bv\w+q_f32\b") == {
+        "simd/simd.hpp",
+        "simd/tiles.hpp",
+    }
 
 
 @needs_sources

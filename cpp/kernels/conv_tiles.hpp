@@ -1,4 +1,5 @@
-// The sums of conv_gemm.hpp on tile registers: blocks of rows and panels of weights as three bfloat16 parts (tiles.hpp).
+// The sums of conv_gemm.hpp on tile registers: blocks of rows and panels of weights as three bfloat16 parts
+// (tiles.hpp).
 //
 // A row or column whose values all lie far from 1 is scaled by a power of two before it is split, and its outputs are
 // scaled back; one with an infinity or NaN is multiplied plainly. So the range of float32 is kept, but for values that
@@ -219,8 +220,8 @@ static void place_rows_on_tiles(const Problem& p, const Depth& d, const Layout& 
 // -- products ---------------------------------------------------------------------------------------------------------
 
 // One row of sums from the parts themselves, in float32.
-static void multiply_plainly(const Depth& d, const Plane* planes, const float* a, int64_t part_step,
-                             const float* panel, float* sums) {
+static void multiply_plainly(const Depth& d, const Plane* planes, const float* a, int64_t part_step, const float* panel,
+                             float* sums) {
   for (int64_t i = 0; i < kNR; ++i) sums[i] = 0;
   for (int64_t k = 0; k < d.planes; ++k, a += tiles::kParts * part_step)
     for (int64_t i = 0; i < tiles::kGroup; ++i) {
@@ -236,8 +237,8 @@ static void multiply_plainly(const Depth& d, const Plane* planes, const float* a
 }
 
 // What scaled or plain rows and columns still need when their sums are complete.
-static void mend(const Depth& d, const Plane* planes, const RowNeeds& needs, const float* a,
-                 int64_t m, int64_t count, const float* panel, float* sums) {
+static void mend(const Depth& d, const Plane* planes, const RowNeeds& needs, const float* a, int64_t m, int64_t count,
+                 const float* panel, float* sums) {
   const int32_t state = state_of(panel);
   for (int64_t i = 0; i < count; ++i, sums += kNR) {
     if (state == kPlain || needs.inverse[m + i] == 0) {

@@ -29,19 +29,27 @@ struct Problem {
 
 // How the work is cut; a function of the shape only.
 struct Grid {
-  int64_t tiles_h, tiles_w, tiles;
+  int64_t tiles_h, tiles_w, all;
   int64_t chunk, chunks;
-  int64_t depth, panels, group, groups;  // C/16 and K/NR rounded up; panels a group, groups
+  int64_t depth, panels, group, groups;  // C/16 (C/32 on tiles) and K/NR rounded up; panels a group, groups
   bool inner;
   bool late;  // weights are transformed when used
+  bool tiles;  // products on tile registers: V and U are three bfloat16 parts
   int64_t v_plane, m_plane;  // floats from one of the 36 planes to the next
 };
 
 // Planes a multiple of 4096 bytes apart would all fall into the same cache sets.
 FASTCNN_INLINE int64_t padded_plane(int64_t floats) { return round_up(floats, 32) + 16; }
 
-FASTCNN_INLINE int64_t panels_of_group(int64_t panels) { return smaller(panels >= 32 ? 4 : 2, panels); }
+FASTCNN_INLINE int64_t panels_of_group(int64_t panels) {
+  return smaller(panels >= (FASTCNN_TILES ? 16 : 32) ? 4 : 2, panels);
+}
 
+#if FASTCNN_TILES
+constexpr int64_t kParts = tiles::kParts;
+#else
+constexpr int64_t kParts = 3;
+#endif
 constexpr int64_t kUPlane = kDepth * kNR + 16;  // of weights transformed late
 // Few tiles and more U than stays in a cache from one image to the next: 9 weights and a transform come sooner than 36
 // values. A function of one image's shape.
@@ -54,19 +62,22 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   g.late = transformed_late(p.C, p.K, p.P, p.Q);
   g.tiles_h = ceil_div(p.P, kTile);
   g.tiles_w = ceil_div(p.Q, kTile);
-  g.tiles = p.N * g.tiles_h * g.tiles_w;
-  g.depth = ceil_div(p.C, kDepth);
+  g.all = p.N * g.tiles_h * g.tiles_w;
+  g.tiles = FASTCNN_TILES && !g.late;
+  g.depth = ceil_div(p.C, g.tiles ? 2 * kDepth : kDepth);
   g.panels = ceil_div(p.K, kNR);
   g.group = g.late ? 1 : panels_of_group(g.panels);
   g.groups = ceil_div(g.panels, g.group);
-  g.inner = g.late || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.tiles < 64;
-  // V of a chunk: in the L2 cache of one worker, or, shared, in the L3 cache.
-  const int64_t limit = g.inner ? 96 : p.C <= 256 ? 24 : 36;
-  g.chunks = larger(1, ceil_div(g.tiles, limit));
+  g.inner = g.late || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.all < 64;
+  // V of a chunk: in the L2 cache of one worker, or, shared, in the L3 cache. Tile registers wait for U unless they use
+  // it for many tiles.
+  int64_t limit = g.inner ? 96 : p.C <= 256 ? 24 : 36;
+  if (g.tiles) limit = g.inner ? 196 : p.C <= 64 || g.all < 98 ? 32 : 98;
+  g.chunks = larger(1, ceil_div(g.all, limit));
   if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, 4);
-  g.chunk = larger(1, ceil_div(g.tiles, g.chunks));
-  g.chunks = ceil_div(g.tiles, g.chunk);
-  g.v_plane = padded_plane(g.depth * g.chunk * kDepth);
+  g.chunk = larger(1, ceil_div(g.all, g.chunks));
+  g.chunks = ceil_div(g.all, g.chunk);
+  g.v_plane = padded_plane(g.depth * g.chunk * kDepth * (g.tiles ? kParts : 1));
   g.m_plane = padded_plane(g.group * g.chunk * kNR);
   return g;
 }
@@ -81,7 +92,7 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g) {
   l.m = g.inner ? 0 : v_bytes(g);
   l.u = l.m + round_up(kPoints * g.m_plane * 4, 64);
   l.zeros = l.u + (g.late ? 6 * kUPlane * 4 : 0);
-  l.bytes = l.zeros + round_up(p.C, kDepth) * 4;
+  l.bytes = l.zeros + round_up(p.C, 2 * kDepth) * 4;
   return l;
 }
 FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
@@ -89,6 +100,9 @@ FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
   return {g.inner ? v_bytes(g) : 0, layout(p, g).bytes};
 }
 FASTCNN_INLINE int64_t packed_size(int64_t C, int64_t K, int64_t P, int64_t Q) {
+#if FASTCNN_TILES
+  if (!transformed_late(C, K, P, Q)) return kPoints * ceil_div(C, tiles::kGroup) * ceil_div(K, kNR) * tiles::kGroupB;
+#endif
   return (transformed_late(C, K, P, Q) ? 9 : kPoints) * round_up(C, kDepth) * round_up(K, kNR);
 }
 
@@ -130,6 +144,28 @@ FASTCNN_INLINE vf load_input(const float* x, const float* zeros, int64_t c, int6
   return v;
 }
 
+// B^T d B of kLanes channels from c on, of which `C` minus c are there
+FASTCNN_INLINE void transform_tile(const float* const* rows, const float* zeros, int64_t c, int64_t C,
+                                   const Prologue& prologue, vf* out) {
+  if (c >= C) {
+    for (int64_t f = 0; f < kPoints; ++f) out[f] = vf{};
+    return;
+  }
+  vf t[kPoints];
+  const auto columns = [&](const auto& at_row) FASTCNN_LAMBDA {
+    for (int64_t s = 0; s < 6; ++s)
+      input_pass(at_row(s), at_row(6 + s), at_row(12 + s), at_row(18 + s), at_row(24 + s), at_row(30 + s), t + s, 6);
+  };
+  if (!prologue.mean && c + kLanes <= C)
+    columns([&](int64_t k) FASTCNN_LAMBDA { return load(rows[k] + c); });
+  else
+    columns([&](int64_t k) FASTCNN_LAMBDA { return load_input(rows[k], zeros, c, smaller(kLanes, C - c), prologue); });
+  for (int64_t r = 0; r < 6; ++r) {
+    const vf* row = t + r * 6;
+    input_pass(row[0], row[1], row[2], row[3], row[4], row[5], out + r * 6, 1);
+  }
+}
+
 // V of tiles first..first+count-1, which are tiles `place`.. of the chunk
 static void transform_input(const Problem& p, const Grid& g, const Prologue& prologue, const float* x, int64_t first,
                             int64_t count, int64_t place, const float* zeros, float* v) {
@@ -142,30 +178,27 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
         const bool inside = h >= 0 && h < p.H && w >= 0 && w < p.W;
         rows[r * 6 + s] = inside ? x + ((at.n * p.H + h) * p.W + w) * p.C : zeros;
       }
-    const int64_t padded = g.depth * kDepth;
-    for (int64_t c = 0; c < padded; c += kLanes) {
+#if FASTCNN_TILES
+    if (g.tiles) {
+      for (int64_t d = 0; d < g.depth; ++d) {
+        float* out = v + (d * kParts * g.chunk + place + i) * tiles::kRowParts;
+        vf low[kPoints], high[kPoints];
+        transform_tile(rows, zeros, d * tiles::kGroup, p.C, prologue, low);
+        transform_tile(rows, zeros, d * tiles::kGroup + kLanes, p.C, prologue, high);
+        for (int64_t f = 0; f < kPoints; ++f, out += g.v_plane) {
+          const tiles::Parts parts = tiles::split(low[f], high[f]);
+          FASTCNN_UNROLL for (int64_t part = 0; part < kParts; ++part)
+              store(out + part * g.chunk * tiles::kRowParts, reinterpret_cast<vf>(parts.part[part]));
+        }
+      }
+      continue;
+    }
+#endif
+    for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {
       float* out = v + (c / kDepth * g.chunk + place + i) * kDepth + c % kDepth;
-      if (c >= p.C) {
-        for (int64_t f = 0; f < kPoints; ++f) store(out + f * g.v_plane, vf{});
-        continue;
-      }
-      vf t[kPoints];
-      const auto columns = [&](const auto& at_row) FASTCNN_LAMBDA {
-        for (int64_t s = 0; s < 6; ++s)
-          input_pass(at_row(s), at_row(6 + s), at_row(12 + s), at_row(18 + s), at_row(24 + s), at_row(30 + s), t + s,
-                     6);
-      };
-      if (!prologue.mean && c + kLanes <= p.C)
-        columns([&](int64_t k) FASTCNN_LAMBDA { return load(rows[k] + c); });
-      else
-        columns([&](int64_t k)
-                    FASTCNN_LAMBDA { return load_input(rows[k], zeros, c, smaller(kLanes, p.C - c), prologue); });
-      for (int64_t r = 0; r < 6; ++r) {
-        vf u[6];
-        const vf* row = t + r * 6;
-        input_pass(row[0], row[1], row[2], row[3], row[4], row[5], u, 1);
-        for (int64_t s = 0; s < 6; ++s) store(out + (r * 6 + s) * g.v_plane, u[s]);
-      }
+      vf u[kPoints];
+      transform_tile(rows, zeros, c, p.C, prologue, u);
+      for (int64_t f = 0; f < kPoints; ++f) store(out + f * g.v_plane, u[f]);
     }
   }
 }
@@ -225,6 +258,32 @@ static void multiply(const Grid& g, int64_t group_panels, int64_t count, const f
         });
       });
 }
+
+#if FASTCNN_TILES
+static void multiply_on_tiles(const Grid& g, int64_t group_panels, int64_t count, const float* v, const float* u,
+                              float* m) {
+  tiles::Registers registers;
+  const int64_t group = kParts * g.chunk * tiles::kRowParts;
+  const auto sums = [&]<bool kBoth>(const float* a, float* to) FASTCNN_LAMBDA {
+    tiles::zero_sums(kBoth);
+    const float* b = u;
+    for (int64_t d = 0; d < g.depth; ++d, a += group, b += tiles::kGroupB)
+      tiles::multiply<kBoth>(a, b, g.chunk, registers.upper);
+    tiles::store_sums(to, kNR, registers.upper, kBoth);
+  };
+  for (int64_t f = 0; f < kPoints; ++f, v += g.v_plane, m += g.m_plane)
+    for (int64_t j = 0; j < group_panels; ++j, u += g.depth * tiles::kGroupB)
+      for_tiles<tiles::kRows>(count, [&](int64_t t, int64_t rows) {
+        registers.configure(rows);
+        const float* const a = v + t * tiles::kRowParts;
+        float* const to = m + (j * g.chunk + t) * kNR;
+        if (registers.lower)
+          sums.template operator()<true>(a, to);
+        else
+          sums.template operator()<false>(a, to);
+      });
+}
+#endif
 
 // M of one panel whose weights w[C/kDepth][9][kDepth][NR] are transformed plane by plane, row by row of U
 static void multiply_late(const Grid& g, int64_t count, const float* v, const float* w, float* u, float* m) {
@@ -356,10 +415,14 @@ static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int
 
 static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t chunk, int64_t group,
                       const float* v, const float* packed, float* y, float* m, float* u) {
-  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles - first);
+  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.all - first);
   const int64_t panel = group * g.group, group_panels = smaller(g.group, g.panels - panel);
   if (g.late) {
     multiply_late(g, count, v, packed + panel * 9 * g.depth * kDepth * kNR, u, m);
+#if FASTCNN_TILES
+  } else if (g.tiles) {
+    multiply_on_tiles(g, group_panels, count, v, packed + kPoints * panel * g.depth * tiles::kGroupB, m);
+#endif
   } else {
     const int64_t panel_floats = g.depth * kDepth * kNR;
     multiply(g, group_panels, count, v, packed + kPoints * panel * panel_floats, m);
@@ -373,7 +436,7 @@ static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue,
 }
 
 static void count_pixels(const Problem& p, const Grid& g, int64_t chunk, int64_t* counts) {
-  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles - first);
+  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.all - first);
   int64_t pixels = 0;
   for (int64_t i = 0; i < count; ++i) {
     const TileAt at = tile_at(g, first + i);
@@ -392,14 +455,14 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
   };
   const auto zeros_of = [&](int worker) {
     float* zeros = place_of(worker, l.zeros);
-    for (int64_t c = 0; c < g.depth * kDepth; ++c) zeros[c] = 0;
+    for (int64_t c = 0; c < round_up(p.C, 2 * kDepth); ++c) zeros[c] = 0;
     return zeros;
   };
   if (g.inner) {
     float* v = shared_floats(scratch);
     constexpr int64_t kPart = 4;  // tiles a task of the input transform
     for (int64_t chunk = 0; chunk < g.chunks; ++chunk) {
-      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles - first);
+      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.all - first);
       parallel_for_tasks(ceil_div(count, kPart), count * transform_work, [&](int64_t task, int worker) {
         const int64_t place = task * kPart;
         transform_input(p, g, prologue, x, first + place, smaller(kPart, count - place), place, zeros_of(worker), v);
@@ -410,8 +473,8 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
       if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
     }
   } else {
-    parallel_for_tasks(g.chunks, g.tiles * multiply_work, [&](int64_t chunk, int worker) {
-      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles - first);
+    parallel_for_tasks(g.chunks, g.all * multiply_work, [&](int64_t chunk, int worker) {
+      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.all - first);
       float* v = worker_floats(scratch, worker);
       transform_input(p, g, prologue, x, first, count, 0, zeros_of(worker), v);
       for (int64_t group = 0; group < g.groups; ++group)
@@ -424,53 +487,94 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
 // U = G g G^T in double, rounded once, or g for [P, Q] outputs that transform it late. `turned`: weights for
 // backward-data, w rotated by 180 degrees, C and K exchanged; C and K are those of the convolution computed. scale[k]
 // multiplies output (turned: input) channel k of w.
+struct Weights {
+  const float *w, *scale;
+  int64_t C, K;
+  bool turned;
+
+  // g[9] for channel c and the columns of a panel; zero beyond C and K
+  FASTCNN_INLINE void taps(int64_t c, int64_t panel, double (*g)[kNR]) const {
+    for (int64_t tap = 0; tap < 9; ++tap)
+      for (int64_t i = 0; i < kNR; ++i) {
+        const int64_t k = panel * kNR + i;
+        if (k >= K || c >= C)
+          g[tap][i] = 0;
+        else if (turned)
+          g[tap][i] = scale ? static_cast<double>(w[((8 - tap) * K + k) * C + c]) * scale[c]
+                            : static_cast<double>(w[((8 - tap) * K + k) * C + c]);
+        else
+          g[tap][i] = scale ? static_cast<double>(w[(tap * C + c) * K + k]) * scale[k]
+                            : static_cast<double>(w[(tap * C + c) * K + k]);
+      }
+  }
+  FASTCNN_INLINE void transformed(int64_t c, int64_t panel, float (*u)[kNR]) const {
+    double g[9][kNR], half[6][3][kNR];
+    taps(c, panel, g);
+    for (int r = 0; r < 6; ++r)
+      for (int s = 0; s < 3; ++s)
+        for (int64_t i = 0; i < kNR; ++i)
+          half[r][s][i] = kG[r][0] * g[s][i] + kG[r][1] * g[3 + s][i] + kG[r][2] * g[6 + s][i];
+    for (int r = 0; r < 6; ++r)
+      for (int s = 0; s < 6; ++s)
+        for (int64_t i = 0; i < kNR; ++i)
+          u[r * 6 + s][i] =
+              static_cast<float>(kG[s][0] * half[r][0][i] + kG[s][1] * half[r][1][i] + kG[s][2] * half[r][2][i]);
+  }
+};
+
+#if FASTCNN_TILES
+// packed[group][36][panel][C/32][part][half][pair][column][2]
+static void pack_on_tiles(const Weights& weights, float* packed) {
+  const int64_t depth = ceil_div(weights.C, tiles::kGroup), panels = ceil_div(weights.K, kNR);
+  const int64_t group = panels_of_group(panels);
+  parallel_for_tasks(panels * depth, 36 * weights.C * weights.K * 4, [&](int64_t task, int) {
+    const int64_t panel = task / depth, d = task % depth;
+    const int64_t first = panel / group * group, group_panels = smaller(group, panels - first);
+    float* const to = packed + ((kPoints * first + panel - first) * depth + d) * tiles::kGroupB;
+    const int64_t f_step = group_panels * depth * tiles::kGroupB;
+    float low[kPoints][kNR], high[kPoints][kNR];
+    for (int64_t pair = 0; pair < 16; ++pair) {
+      weights.transformed(d * tiles::kGroup + pair, panel, low);
+      weights.transformed(d * tiles::kGroup + 16 + pair, panel, high);
+      for (int64_t f = 0; f < kPoints; ++f)
+        for (int64_t half = 0; half < 2; ++half) {
+          const tiles::Parts parts = tiles::split_any(load(low[f] + half * 16), load(high[f] + half * 16));
+          for (int64_t part = 0; part < kParts; ++part)
+            store(to + f * f_step + ((part * 2 + half) * 16 + pair) * 16, reinterpret_cast<vf>(parts.part[part]));
+        }
+    }
+  });
+}
+#endif
+
 static void pack(int64_t C, int64_t K, int64_t P, int64_t Q, const float* w, const float* scale, bool turned,
                  float* packed) {
+  const Weights weights{w, scale, C, K, turned};
+  const bool late = transformed_late(C, K, P, Q);
+#if FASTCNN_TILES
+  if (!late) return pack_on_tiles(weights, packed);
+#endif
   const int64_t depth = round_up(C, kDepth), panels = ceil_div(K, kNR);
   const int64_t group = panels_of_group(panels);
-  const bool late = transformed_late(C, K, P, Q);
   constexpr int64_t kRows = kDepth;  // channels a task
   parallel_for_tasks(panels * (depth / kRows), 36 * C * K * 4, [&](int64_t task, int) {
     const int64_t panel = task / (depth / kRows), c0 = task % (depth / kRows) * kRows;
     const int64_t first = panel / group * group, group_panels = smaller(group, panels - first);
-    const int64_t width = smaller(kNR, K - panel * kNR);
     float* plane = packed + (panel * depth + c0) * 9 * kNR;
     for (int64_t c = c0; c < c0 + kRows; ++c) {
-      float* to = packed + (kPoints * first + panel - first) * depth * kNR + c * kNR;
-      const int64_t f_step = group_panels * depth * kNR;
-      if (c >= C && !late) {
-        for (int64_t f = 0; f < kPoints; ++f)
-          for (int64_t i = 0; i < kNR; ++i) to[f * f_step + i] = 0;
-        continue;
-      }
-      double g[9][kNR];
-      for (int64_t tap = 0; tap < 9; ++tap)
-        for (int64_t i = 0; i < kNR; ++i) {
-          const int64_t k = panel * kNR + i;
-          if (i >= width || c >= C)
-            g[tap][i] = 0;
-          else if (turned)
-            g[tap][i] = scale ? static_cast<double>(w[((8 - tap) * K + k) * C + c]) * scale[c]
-                              : static_cast<double>(w[((8 - tap) * K + k) * C + c]);
-          else
-            g[tap][i] = scale ? static_cast<double>(w[(tap * C + c) * K + k]) * scale[k]
-                              : static_cast<double>(w[(tap * C + c) * K + k]);
-        }
       if (late) {
+        double g[9][kNR];
+        weights.taps(c, panel, g);
         for (int64_t tap = 0; tap < 9; ++tap)
           for (int64_t i = 0; i < kNR; ++i) plane[(tap * kRows + c - c0) * kNR + i] = static_cast<float>(g[tap][i]);
         continue;
       }
-      double half[6][3][kNR];
-      for (int r = 0; r < 6; ++r)
-        for (int s = 0; s < 3; ++s)
-          for (int64_t i = 0; i < kNR; ++i)
-            half[r][s][i] = kG[r][0] * g[s][i] + kG[r][1] * g[3 + s][i] + kG[r][2] * g[6 + s][i];
-      for (int r = 0; r < 6; ++r)
-        for (int s = 0; s < 6; ++s)
-          for (int64_t i = 0; i < kNR; ++i)
-            to[(r * 6 + s) * f_step + i] =
-                static_cast<float>(kG[s][0] * half[r][0][i] + kG[s][1] * half[r][1][i] + kG[s][2] * half[r][2][i]);
+      float* to = packed + (kPoints * first + panel - first) * depth * kNR + c * kNR;
+      const int64_t f_step = group_panels * depth * kNR;
+      float u[kPoints][kNR];
+      weights.transformed(c, panel, u);
+      for (int64_t f = 0; f < kPoints; ++f)
+        for (int64_t i = 0; i < kNR; ++i) to[f * f_step + i] = u[f][i];
     }
   });
 }

@@ -1,4 +1,5 @@
-// Products of float32 on bfloat16 tile registers (Intel AMX), and the tile instructions: the other place for intrinsics.
+// Products of float32 on bfloat16 tile registers (Intel AMX), and the tile instructions: the other place for
+// intrinsics.
 //
 // A float32 is the sum of three bfloat16, of 8 significant bits each: x = x1 + x2 + x3, exactly. Of the nine products
 // of two such sums the six largest are added up in float32; those left out are below 2^-24 of x*y, as a rounding is
@@ -51,7 +52,9 @@ struct Registers {
 struct Parts {
   vi part[kParts];
 };
-FASTCNN_INLINE bool any(vi lanes) { return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(lanes), reinterpret_cast<__m512i>(lanes)) != 0; }
+FASTCNN_INLINE bool any(vi lanes) {
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(lanes), reinterpret_cast<__m512i>(lanes)) != 0;
+}
 FASTCNN_INLINE vi rounded(vf x) { return (reinterpret_cast<vi>(x) + 0x8000) & static_cast<int32_t>(0xffff0000); }
 FASTCNN_INLINE vi pairs(vi low, vi high) {
   typedef uint32_t vu __attribute__((vector_size(64)));

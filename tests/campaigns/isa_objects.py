@@ -22,8 +22,9 @@ BASELINE = (
     "fastcnn_base",
     "fastcnn_neon",
 )  # targets that run on every processor of their kind
-WIDE = {"fastcnn_avx2": "ymm", "fastcnn_avx2x16": "ymm", "fastcnn_avx512": "zmm"}  # registers that a set must use
-CALLED = re.compile(r"fastcnn::\w+\(")  # plain functions of core/
+# registers that a set must use
+WIDE = {"fastcnn_avx2": "ymm", "fastcnn_avx2x16": "ymm", "fastcnn_avx512": "zmm", "fastcnn_amx": "tmm"}
+CALLED = re.compile(r"fastcnn::(avx512::table|\w+)\(")  # plain functions of core/, and the table that amx extends
 INITIALISER = re.compile(r"_GLOBAL__sub_I_|__cxx_global_var_init")
 
 
@@ -58,8 +59,8 @@ def isa_findings(path: Path, isa: str) -> list[str]:
 
 
 def registers(path: Path) -> set[str]:
-    """Return which of the registers xmm, ymm, zmm an object's code names."""
-    return set(re.findall(r"%([xyz]mm)\d", output("objdump", "-d", "--no-show-raw-insn", str(path))))
+    """Return which of the registers xmm, ymm, zmm, tmm an object's code names."""
+    return set(re.findall(r"%([xyzt]mm)\d", output("objdump", "-d", "--no-show-raw-insn", str(path))))
 
 
 def findings(build: Path) -> list[str]:
@@ -78,8 +79,8 @@ def findings(build: Path) -> list[str]:
                 wrong += isa_findings(path, target.removeprefix("fastcnn_"))
             used_here = registers(path)
             used |= used_here
-            if target in BASELINE and used_here & {"ymm", "zmm"}:
-                wrong.append(f"baseline code uses {', '.join(sorted(used_here & {'ymm', 'zmm'}))} registers")
+            if target in BASELINE and used_here & {"ymm", "zmm", "tmm"}:
+                wrong.append(f"baseline code uses {', '.join(sorted(used_here & {'ymm', 'zmm', 'tmm'}))} registers")
             found += [f"{path.relative_to(build)}: {sentence}" for sentence in wrong]
         if paths and target in WIDE and WIDE[target] not in used:
             found.append(f"{target}: no object uses {WIDE[target]} registers")

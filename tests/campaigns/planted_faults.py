@@ -50,6 +50,7 @@ class Fault:
         return text.replace(self.old, self.new)
 
 
+PROBLEM, ROWS, FINISH = "kernels/conv_problem.hpp", "kernels/conv_rows.hpp", "kernels/conv_finish.hpp"
 GEMM, WINOGRAD, WEIGHTS = "kernels/conv_gemm.hpp", "kernels/conv_winograd.hpp", "kernels/conv_weights.hpp"
 CONV, DENSE, POOL, NORM = "kernels/conv.cpp", "kernels/dense.cpp", "kernels/pool.cpp", "kernels/norm.cpp"
 POINTWISE, SOFTMAX, OPTIM = "kernels/pointwise.cpp", "kernels/softmax.cpp", "kernels/optim.cpp"
@@ -57,63 +58,63 @@ LOSS = "kernels/loss.cpp"
 
 FAULTS = [
     Fault(
-        GEMM,
+        PROBLEM,
         "{s.R, 0, 1, -s.pad_top, s.dilation_h}",
         "{s.R, 0, 1, 1 - s.pad_top, s.dilation_h}",
         "top padding off by one",
     ),
     Fault(
-        GEMM,
+        PROBLEM,
         "          s.stride_h,\n          s.stride_w,",
         "          s.stride_w,\n          s.stride_h,",
         "row and column strides swapped",
     ),
     Fault(
-        GEMM,
+        PROBLEM,
         "{s.S, 0, 1, -s.pad_left, s.dilation_w}",
         "{s.S, 0, 1, -s.pad_left, s.dilation_h}",
         "dilation of the rows used for the columns",
     ),
     Fault(
-        GEMM,
+        PROBLEM,
         "if (h < 0 || h >= p.IH || w < 0 || w >= p.IW) return nullptr;",
         "if (h < 0 || h >= p.IH || w < 0 || w > p.IW) return nullptr;",
         "one column of right padding reads the next row",
     ),
     Fault(
-        GEMM,
+        ROWS,
         "smaller(width, p.IW - w)",
         "smaller(width, p.IW - w - 1)",
         "the last column of a gathered window row is dropped at the right edge",
     ),
     Fault(
-        GEMM,
+        ROWS,
         "if (x && prologue.mean) {",
         "if (prologue.mean) {",
         "the prologue normalises the padding of a direct convolution",
     ),
     Fault(
-        GEMM,
+        FINISH,
         "const int64_t n = smaller(kLanes, width - half * kLanes);",
         "const int64_t n = smaller(kLanes - 1, width - half * kLanes);",
         "the last lane of a full vector in a partial panel is not stored",
     ),
-    Fault(GEMM, "tile.c[i][1] += b1;", "tile.c[i][1] += b0;", "the second vector of a panel gets the first's bias"),
+    Fault(FINISH, "tile.c[i][1] += b1;", "tile.c[i][1] += b0;", "the second vector of a panel gets the first's bias"),
     Fault(
-        GEMM,
+        FINISH,
         "if (residual) v += load_upto(residual + offsets[i] + half * kLanes, n);",
         "",
         "the residual is missing in partial panels",
     ),
     Fault(
-        GEMM,
-        "if (p.C < kDepth && taps > 1 && taps == p.window)",
-        "if (p.C < kDepth && taps > 1)",
+        PROBLEM,
+        "if (p.C < side && p.window > 1 && p.out_step_h == 1 && p.out_step_w == 1)",
+        "if (p.C < side && taps > 1)",
         "a phase's taps are taken for all taps of the window",
     ),
-    Fault(GEMM, "axis.first = r;", "axis.first = 0;", "each phase of strided backward-data starts at the first tap"),
+    Fault(PROBLEM, "axis.first = r;", "axis.first = 0;", "each phase of strided backward-data starts at the first tap"),
     Fault(
-        GEMM,
+        PROBLEM,
         "for (int64_t ph = 0; ph < smaller(s.stride_h, s.H); ++ph)",
         "for (int64_t ph = 0; ph < smaller(s.stride_h, smaller(s.R, s.H)); ++ph)",
         "rows of dx between the windows are not cleared",
@@ -125,7 +126,7 @@ FAULTS = [
         "the last block runs over the end",
     ),
     Fault(
-        GEMM,
+        PROBLEM,
         "g.groups = ceil_div(all, g.group_panels);",
         "g.groups = all / g.group_panels;",
         "the panels of a last, smaller group are lost",
@@ -137,19 +138,19 @@ FAULTS = [
         "the last block of the statistics counts as full",
     ),
     Fault(
-        GEMM,
+        FINISH,
         "store_upto(squares + c, deviations - rest * shift, n);",
         "store_upto(squares + c, deviations, n);",
         "squared deviations are not corrected for the rounded mean",
     ),
     Fault(
-        GEMM,
+        FINISH,
         "const vi wins = (v > best) | ((v != v) & (best == best));",
         "const vi wins = v > best;",
         "the epilogue's max-pool drops NaN",
     ),
     Fault(
-        GEMM,
+        FINISH,
         "(i / 2) * Q * kNR + (i % 2) * kNR",
         "(i % 2) * Q * kNR + (i / 2) * kNR",
         "rows and columns swapped in the argmax of the epilogue's max-pool",
@@ -173,25 +174,25 @@ FAULTS = [
         "output rows of a strip one input row apart, whatever the stride",
     ),
     Fault(
-        GEMM,
+        ROWS,
         "smaller(columns, p.IW - p.columns.offset)",
         "smaller(columns, p.IW)",
         "a strip's right margin begins too early",
     ),
     Fault(
-        GEMM,
+        ROWS,
         "for (int64_t i = 0; i < before * p.C; ++i) out[i] = 0;\n  if (before == columns) return;",
         "if (before == columns) return;",
         "a strip's margins hold what the block before left",
     ),
     Fault(
-        GEMM,
+        PROBLEM,
         "- 1) * p.in_step_h + p.rows.count",
         "- 1) * p.in_step_h + (p.rows.count - 1)",
         "a strip lacks its last row",
     ),
     Fault(
-        GEMM,
+        PROBLEM,
         "if (p.OH % r == 0) rows = r;",
         "rows = r;",
         "blocks of a strip leave out the map's last rows",
@@ -241,7 +242,7 @@ FAULTS = [
     ),
     Fault(
         WINOGRAD,
-        "for (int64_t c = 0; c < padded; c += kLanes) {",
+        "for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {",
         "for (int64_t c = 0; c < p.C; c += kLanes) {",
         "channels up to the next multiple of 16 are not cleared",
     ),
@@ -250,8 +251,8 @@ FAULTS = [
     ),
     Fault(
         WINOGRAD,
-        "for (int64_t d = 0; d < g.depth; ++d, a +=",
-        "for (int64_t d = 0; d < smaller(g.depth, 2); ++d, a +=",
+        "for (int64_t d = 0; d < g.depth; ++d, a += g.chunk",
+        "for (int64_t d = 0; d < smaller(g.depth, 2); ++d, a += g.chunk",
         "channels from the 33rd on are missing",
     ),
     Fault(
@@ -285,7 +286,7 @@ FAULTS = [
         "the epilogue runs after every chunk",
     ),
     Fault(
-        GEMM,
+        ROWS,
         "readable - i >= kLanes ? load(from + i)",
         "readable - i >= kLanes ? load(from)",
         "joined taps beyond the first vector repeat it",
@@ -303,7 +304,12 @@ FAULTS = [
         "for (int64_t f = 6 * r; f < 6 * r + 5; ++f) {",
         "the last plane of each row is missing for weights transformed late",
     ),
-    Fault(WINOGRAD, "to[f * f_step + i] = 0;", "(void)to;", "packed channels up to a multiple of 16 are not cleared"),
+    Fault(
+        WINOGRAD,
+        "for (int64_t c = c0; c < c0 + kRows; ++c) {",
+        "for (int64_t c = c0; c < smaller(C, c0 + kRows); ++c) {",
+        "packed channels up to a multiple of 16 are not cleared",
+    ),
     Fault(
         WINOGRAD,
         "static_cast<double>(w[(tap * C + c) * K + k]) * scale[k]",

@@ -366,7 +366,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     for isa, reason in found["isas_refused"].items():
         assert re.fullmatch(r"this CPU lacks .*, which it needs|this build has no such set", reason)
         assert f"\n  not {isa}: {reason}\n" in out
-    assert set(found["isas_refused"]) == {"base", "avx2", "avx512", "neon"} - set(_core.isas())
+    assert set(found["isas_refused"]) == {"base", "avx2", "avx512", "amx", "neon"} - set(_core.isas())
     assert any("omp" in runtime for runtime in found["openmp"])
     assert f"\nOpenMP: {', '.join(found['openmp'])}\n" in out
 

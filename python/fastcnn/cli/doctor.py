@@ -16,7 +16,7 @@ HELP = "show versions, instruction sets, threads and OpenMP runtime of this inst
 
 _PACKAGES = ("numpy", "pillow", "tqdm", "matplotlib")
 _EXTRAS = {"matplotlib": "plot"}
-_ISAS = ("base", "avx2", "avx512", "neon")  # of all builds
+_ISAS = ("base", "avx2", "avx512", "amx", "neon")  # of all builds
 _OPENMP_LIBRARY = re.compile(r"/\S*lib(?:gomp|iomp5|omp)\b\S*\.so\S*")
 _OPENMP_VARIABLES = re.compile(r"(OMP|GOMP|KMP)_\w+")
 _MAPS = "/proc/self/maps"
