@@ -2,7 +2,7 @@
 
 The layers come from the model's own inference program, in which they run one after the other with cold weights, as they
 do for a user. Winograd layers show two shares of the peak: by the arithmetic of direct convolution, and by what is
-multiplied. The roof of a layer is min(peak, memory bandwidth * intensity), where intensity is its direct arithmetic over
+multiplied. The roof of a layer is min(peak, memory bandwidth * intensity), where intensity is direct arithmetic over
 the bytes of x, weights and y, each once. Winograd multiplies less, and layers may find x in a cache: both can be above
 100 % "of roof". Other steps are listed one by one if they take more than 1 % of the whole.
 
