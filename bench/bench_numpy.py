@@ -47,8 +47,8 @@ def line(row: Row) -> str:
     verdict = "" if row.passed else "  FAIL"
     return (
         f"{label:34} {row.operation.replace('global_average_pool2d', 'global_average'):26} {row.batch:5d}"
-        f" {1e3 * row.ours:10.3f} {1e3 * row.numpy:10.3f} {1e3 * row.reference:10.2f}"
-        f" {row.numpy / row.ours:7.2f}x {row.reference / row.ours:7.1f}x {rate:6.1f} {unit:7}"
+        f" {1e3 * row.seconds:10.3f} {1e3 * row.numpy_seconds:10.3f} {1e3 * row.reference_seconds:10.2f}"
+        f" {row.numpy_seconds / row.seconds:7.2f}x {row.reference_seconds / row.seconds:7.1f}x {rate:6.1f} {unit:7}"
         f" {100 * row.roof_share:7.0f}% {row.our_error:6.2f} {row.numpy_error:7.2f}{verdict}"
     )
 
@@ -94,7 +94,8 @@ def main() -> int:
     slower, wrong = [row for row in rows if not row.faster], [row for row in rows if not row.passed]
     print(f"\n{len(rows) - len(slower)} of {len(rows)} rows are faster than both forms of NumPy")
     for row in slower:
-        print(f"  not {row.layer}, {row.operation}: {1e3 * row.ours:.3f} ms, float32 NumPy {1e3 * row.numpy:.3f} ms")
+        times = f"{1e3 * row.seconds:.3f} ms, float32 NumPy {1e3 * row.numpy_seconds:.3f} ms"
+        print(f"  not {row.layer}, {row.operation}: {times}")
     for row in wrong:
         print(f"  FAIL {row.layer}, {row.operation}: {row.our_error:.3g} and {row.numpy_error:.3g} of the bound")
     return int(bool(wrong))

@@ -210,7 +210,7 @@ def test_a_row_says_whether_it_passed_and_who_was_faster(monkeypatch: pytest.Mon
     roofs = Roof(gflops=1e-9 * 2 * 2 * 33 * 18, gbytes=1.0)  # the product takes a second
     (row,) = against_numpy.compare(Product(33, 18), {"net": 1}, 2, "forward", roofs)
     assert turns == [["ours", "numpy"]]  # the reference took too long to be repeated
-    assert (row.ours, row.numpy, row.reference) == (2.0, 4.0, 3.0)
+    assert (row.seconds, row.numpy_seconds, row.reference_seconds) == (2.0, 4.0, 3.0)
     assert row.roof_share == pytest.approx(0.5)
     assert row.passed
     assert row.faster
@@ -218,8 +218,8 @@ def test_a_row_says_whether_it_passed_and_who_was_faster(monkeypatch: pytest.Mon
     assert replace(row, flops=0).rate == (row.nbytes / 2e9, "GB/s")
     assert not replace(row, our_error=1.1).passed
     assert not replace(row, numpy_error=math.nan).passed
-    assert not replace(row, reference=2.0).faster
-    assert not replace(row, numpy=1.9).faster
+    assert not replace(row, reference_seconds=2.0).faster
+    assert not replace(row, numpy_seconds=1.9).faster
 
 
 # -- roofs, times, the environment -------------------------------------------------------------------------------------

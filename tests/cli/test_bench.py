@@ -63,7 +63,7 @@ def test_layers_are_right_and_of_every_kind(rows: list[dict[str, Any]]) -> None:
     for row in layers:
         assert row["passed"]
         assert 0 <= row["our_error"] <= 1 >= row["numpy_error"]
-        assert min(row["ours"], row["numpy"], row["reference"], row["rate"], row["roof_share"]) > 0
+        assert min(row["seconds"], row["numpy_seconds"], row["reference_seconds"], row["rate"], row["roof_share"]) > 0
         assert row["batch"] == (8 if row["operation"] == "batchnorm_forward" else 2)
 
 

@@ -16,7 +16,7 @@ ONCE = 0.5  # seconds, from which on the reference is run only once
 
 @dataclass(frozen=True)
 class Row:
-    """One operation of one layer. Times are medians in seconds; errors are shares of what is allowed, above 1 wrong."""
+    """One operation of one layer. Times are medians, fastcnn's is `seconds`; errors are shares of what is allowed."""
 
     layer: str
     networks: Mapping[str, int]  # how often each has this layer
@@ -27,9 +27,9 @@ class Row:
     nbytes: int
     our_error: float
     numpy_error: float
-    ours: float
-    numpy: float
-    reference: float
+    seconds: float
+    numpy_seconds: float
+    reference_seconds: float
     roof_share: float  # the roof's time over ours; Winograd, counted as direct convolution, can be above 1
 
     @property
@@ -40,12 +40,14 @@ class Row:
     @property
     def faster(self) -> bool:
         """Whether fastcnn is faster than both forms of NumPy."""
-        return self.ours < min(self.numpy, self.reference)
+        return self.seconds < min(self.numpy_seconds, self.reference_seconds)
 
     @property
     def rate(self) -> tuple[float, str]:
         """Arithmetic a second in GFLOP/s, or traffic in GB/s where moving bytes is all the work."""
-        return (self.flops / self.ours / 1e9, "GFLOP/s") if self.flops else (self.nbytes / self.ours / 1e9, "GB/s")
+        return (
+            (self.flops / self.seconds / 1e9, "GFLOP/s") if self.flops else (self.nbytes / self.seconds / 1e9, "GB/s")
+        )
 
 
 def compare(

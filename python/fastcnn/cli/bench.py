@@ -150,85 +150,6 @@ def _rates(row: Row, machine: Mapping[str, Any]) -> Row:
 
 _NETWORK_COLUMNS = "".join(f"{name:>12}" for name in ("ms", "pictures/s", "peak MiB", "GFLOP/s", "of peak"))
 _LAYER_HEADER = f"{'layer':<27}{'operation':<22}{'fastcnn ms':>11}{'NumPy ms':>9}{'ratio':>8}{'rate':>15}{'of roof':>8}"
-_NOTES])
-    return 1 if wrong else 0
-
-
-# -- measurements, each in a process -----------------------------------------------------------------------------------
-
-
-class _Report:
-    """Prints rows as they come, as text or JSON, and shows on a terminal what is being measured."""
-
-    def __init__(self, as_json: bool, steps: int) -> None:
-        from tqdm import tqdm
-
-        self._json = as_json
-        # on stderr, and on a terminal alone: None
-        self._bar = tqdm(total=steps, desc="machine", disable=None, leave=False, bar_format="{desc}: {n}/{total} {bar}")
-
-    def __enter__(self) -> _Report:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def rows(self, kind: str, task: Mapping[str, Any], machine: Mapping[str, Any] | None = None) -> Iterator[Row]:
-        """Yield the rows of a measurement, printed if they are wanted as JSON."""
-        self._bar.set_description(" ".join([kind, *([task["model"]] if "model" in task else [])]))
-        for row in _measure(task):
-            if machine is not None:
-                row |= _rates(row, machine)
-            if self._json:
-                self._print(json.dumps({"kind": kind} | row))
-            yield row
-        self._bar.update()
-
-    def text(self, lines: Sequence[str]) -> None:
-        """Print lines unless JSON is wanted."""
-        if not self._json:
-            self._print("\n".join(lines))
-
-    def _print(self, text: str) -> None:
-        self._bar.clear()
-        print(text, flush=True)
-        self._bar.refresh()
-
-
-def _measure(task: Mapping[str, Any]) -> Iterator[Row]:
-    """Yield what a measurement finds in a process of its own; raises RuntimeError if it fails."""
-    command = [sys.executable, "-c", "from fastcnn.cli.bench_task import main; main()", json.dumps(task)]
-    environment = numpy_environment(task["threads"])
-    process: subprocess.Popen[str] | None = None
-    try:
-        with Interrupts() as interrupts, interrupts.held():  # or a process would be started that nobody ends
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        assert process.stdout is not None
-        for line in process.stdout:
-            row = json.loads(line)
-            if "error" in row:
-                raise RuntimeError(f"{task['task']}: {row['error']}")
-            yield row
-        if process.wait():
-            raise RuntimeError(f"{task['task']}: the process that measured it ended with {process.returncode}")
-    finally:
-        if process is not None:
-            process.kill()
-            with process:  # waits, and closes the pipe
-                pass
-
-
-def _rates(row: Row, machine: Mapping[str, Any]) -> Row:
-    gflops = row["flops"] / row["seconds"] / 1e9
-    return {"images_per_second": row["batch"] / row["seconds"], "gflops": gflops, "share": gflops / machine["gflops"]}
-
-
-# -- tables ------------------------------------------------------------------------------------------------------------
-
-_NETWORK_COLUMNS = "".join(f"{name:>12}" for name in ("ms", "pictures/s", "peak MiB", "GFLOP/s", "of peak"))
-_LAYER_HEADER = (
-    f"{'layer':<26}{'operation':<20}{'fastcnn ms':>11}{'NumPy ms':>10}{'ratio':>8}{'rate':>16}{'of roof':>9}"
-)
 _NOTES = (
     "GFLOP/s count direct convolution; Winograd multiplies less and can be above the peak. A layer's roof",
     "is the peak or, if less, what memory allows; one that fits into a cache can be above.",
@@ -255,9 +176,9 @@ def _network_line(row: Row) -> str:
 
 def _layer_line(row: Row) -> str:
     rate = f"{row['rate']:.1f} {row['unit']}"
-    ratio = f"{row['numpy'] / row['ours']:.2f} x" if row["passed"] else "FAIL"
+    ratio = f"{row['numpy_seconds'] / row['seconds']:.2f} x" if row["passed"] else "FAIL"
     operation = row["operation"].removesuffix("_forward") + (f" x{row['batch']}" if row["batch"] > 1 else "")
     return (
-        f"{row['layer']:<27}{operation:<22}{1e3 * row['ours']:11.3f}{1e3 * row['numpy']:9.3f}{ratio:>8}"
+        f"{row['layer']:<27}{operation:<22}{1e3 * row['seconds']:11.3f}{1e3 * row['numpy_seconds']:9.3f}{ratio:>8}"
         f"{rate:>15}{100 * row['roof_share']:6.0f} %"
     )
