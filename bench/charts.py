@@ -66,7 +66,13 @@ def new_figure(height: float) -> Any:
 
 def place_of(row: Row) -> str:
     """Return where a row was measured."""
-    return f"{row['cpu']}, {row['threads']} threads, {row['isa']}"
+    return f"{row['cpu']}, {threads_of([row['threads']])}, {row['isa']}"
+
+
+def threads_of(counts: Iterable[int]) -> str:
+    """Return numbers of threads in words."""
+    different = sorted(set(counts))
+    return f"{' or '.join(map(str, different))} thread{'' if different == [1] else 's'}"
 
 
 # -- roofline ----------------------------------------------------------------------------------------------------------
@@ -103,19 +109,12 @@ def roofline(rows: list[Row], path: Path) -> None:
     axes.set_xlim(left, right)
     low = min(left * roof["gbytes"], min(row["gflops"] for row in rows))
     axes.set_ylim(low / 1.3, 1.7 * max(roof["gflops"], max(row["gflops"] for row in rows)))
-    figure.draw_without_rendering()  # the axes take their final place, so that angles and distances are true
-    (x0, y0), (x1, y1) = axes.transData.transform([(left, left), (corner, corner)])
-    angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
-    axes.text(
-        left * 1.25, left * 1.25 * roof["gbytes"] * 1.06, f"memory {roof['gbytes']:.1f} GB/s", rotation=angle, **style
-    )
-    name_points(axes, rows)
     axes.set_xlabel("intensity: arithmetic of direct convolution over bytes of x, weights and y, FLOP a byte")
     axes.set_ylabel("GFLOP/s by direct convolution's arithmetic")
     axes.set_title(f"Layers under the roofs: batch {rows[-1]['batch']}, {place_of(rows[-1])}", fontsize=11)
     axes.grid(alpha=0.25, which="both", lw=0.5)
-    axes.legend(handles=legend(models), loc="lower right", fontsize=9)
-    axes.annotate(
+    key = axes.legend(handles=legend(models), loc="lower right", fontsize=9)
+    note = axes.annotate(
         "Winograd multiplies up to 4 times less than direct convolution,\nby whose arithmetic it is drawn here: "
         "such points may lie above\nthe roof, as may layers whose input is still in a cache.",
         (0.012, 0.985),
@@ -124,6 +123,13 @@ def roofline(rows: list[Row], path: Path) -> None:
         fontsize=8.5,
         bbox={"boxstyle": "round", "facecolor": "#f4f1e8", "edgecolor": "#c9c2ac"},
     )
+    figure.draw_without_rendering()  # the axes take their final place, so that angles and distances are true
+    (x0, y0), (x1, y1) = axes.transData.transform([(left, left), (corner, corner)])
+    angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
+    axes.text(
+        left * 1.25, left * 1.25 * roof["gbytes"] * 1.06, f"memory {roof['gbytes']:.1f} GB/s", rotation=angle, **style
+    )
+    name_points(axes, rows, [key, note])
     save(figure, path)
 
 
@@ -148,23 +154,22 @@ def legend(models: list[str]) -> list[Any]:
     return [*colours, *markers, size]
 
 
-def name_points(axes: Any, rows: list[Row]) -> None:
+def name_points(axes: Any, rows: list[Row], others: list[Any]) -> None:
     """Write layers beside their points, those that take most of their network first, where nothing is in the way."""
     from matplotlib.transforms import Bbox
 
     renderer = axes.figure.canvas.get_renderer()
     points = axes.transData.transform([(row["intensity"], row["gflops"]) for row in rows])
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in points]
-    taken += [text.get_window_extent(renderer) for text in axes.texts]
+    taken += [thing.get_window_extent(renderer) for thing in (*axes.texts, *others)]
     inside = axes.get_window_extent(renderer)
-    # where legend and note will stand
-    taken.append(Bbox.from_bounds(inside.x1 - 300, inside.y0, 300, 190))
-    taken.append(Bbox.from_bounds(inside.x0, inside.y1 - 80, 470, 80))
-    named = 0
+    named: set[str] = set()
     by_share = sorted(zip(rows, points, strict=True), key=lambda pair: -share_of(pair[0], rows))
     for row, (x, y) in by_share:
-        if named == LABELLED:
+        if len(named) == LABELLED:
             break
+        if row["layer"] in named:
+            continue
         for dx, dy, ha, va in (
             (9, 0, "left", "center"),
             (-9, 0, "right", "center"),
@@ -184,7 +189,7 @@ def name_points(axes: Any, rows: list[Row]) -> None:
             box = text.get_window_extent(renderer).padded(1)
             if all(inside.contains(*corner) for corner in box.corners()) and not any(box.overlaps(t) for t in taken):
                 taken.append(box)
-                named += 1
+                named.add(row["layer"])
                 break
             text.remove()
 
@@ -196,15 +201,16 @@ def bars(
     groups: dict[str, list[tuple[str, float, str]]], path: Path, title: str, label: str, line: float | None
 ) -> None:
     """Draw horizontal bars in groups: (name, value, text behind the bar); `line` marks a value."""
-    names = list(dict.fromkeys(name for group in groups.values() for name, _, _ in group))
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    names = sorted({name for group in groups.values() for name, _, _ in group}, key=lambda name: (name != OURS, name))
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}  # of an engine in every picture
     count = sum(len(group) + 1 for group in groups.values())
     figure = new_figure(1.2 + 0.235 * count)
     axes = figure.subplots()
     y, ticks, tick_names = 0.0, [], []
+    white: Row = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     longest = max(value for group in groups.values() for _, value, _ in group)
     for heading, group in groups.items():
-        axes.text(0, y, heading, fontsize=9, fontweight="bold", va="center")
+        axes.text(0.004 * longest, y, heading, fontsize=9, fontweight="bold", va="center", bbox=white)
         y += 1
         for name, value, text in group:
             axes.barh(y, value, height=0.78, color=colours[name])
@@ -233,16 +239,14 @@ def workload_of(row: Row) -> str:
 
 
 def by_workload(rows: list[Row]) -> dict[str, list[Row]]:
-    """Return the rows of engines that did not fail, fastest first, for each workload that fastcnn has done."""
-    rows = last_of(rows, lambda row: (workload_of(row), row["workload"]["threads"], row["label"]))
+    """Return the rows of engines, fastest first and failures last, for each workload that fastcnn has done."""
     groups: dict[str, list[Row]] = {}
-    for row in rows:
-        if not row.get("failure"):
-            groups.setdefault(workload_of(row), []).append(row)
+    for row in last_of(rows, lambda row: (workload_of(row), row["workload"]["threads"], row["label"])):
+        groups.setdefault(workload_of(row), []).append(row)
     return {
-        name: sorted(group, key=lambda row: row["median"])
+        name: sorted(group, key=lambda row: (bool(row["failure"]), row.get("median", 0.0)))
         for name, group in groups.items()
-        if any(row["label"] == OURS for row in group)
+        if any(row["label"] == OURS and not row["failure"] for row in group)
     }
 
 
@@ -251,21 +255,20 @@ def engines(rows: list[Row], out: Path) -> list[Path]:
     groups = by_workload(rows)
     if not groups:
         return []
-    threads = " or ".join(str(count) for count in sorted({row["workload"]["threads"] for row in rows}))
-    where = f"{rows[-1]['cpu']}, {threads} threads"
+    where = f"{rows[-1]['cpu']}, {threads_of(row['workload']['threads'] for row in rows)}"
     times: dict[str, list[tuple[str, float, str]]] = {}
     memory: dict[str, list[tuple[str, float, str]]] = {}
     for name, group in groups.items():
         ours = next(row["median"] for row in group if row["label"] == OURS)
-        times[name] = [
-            (row["label"], row["median"] / ours, f"{row['median'] / ours:.2f} x   {1e3 * row['median']:.4g} ms")
-            for row in group
-        ]
-        smallest = sorted(group, key=lambda row: row["peak_rss_bytes"])
-        memory[name] = [
-            (row["label"], row["peak_rss_bytes"] / 2**20, f"{row['peak_rss_bytes'] / 2**20:.0f} MiB")
-            for row in smallest
-        ]
+        times[name], memory[name] = [], []
+        for row in group:
+            if row["failure"]:
+                times[name].append((row["label"], 0.0, "FAIL"))
+                continue
+            ratio, mebibytes = row["median"] / ours, row["peak_rss_bytes"] / 2**20
+            times[name].append((row["label"], ratio, f"{ratio:.2f} x   {1e3 * row['median']:.4g} ms"))
+            memory[name].append((row["label"], mebibytes, f"{mebibytes:.0f} MiB"))
+        memory[name].sort(key=lambda bar: bar[1])
     bars(times, out / "engines.png", f"Time of a call over fastcnn's: {where}", "times fastcnn's median", 1.0)
     bars(memory, out / "memory.png", f"Largest resident memory of the process: {where}", "MiB", None)
     return [out / "engines.png", out / "memory.png"]
@@ -303,7 +306,7 @@ def numpy_ratios(rows: list[Row], path: Path) -> None:
     axes.set_xlabel(
         "float32 NumPy's time over fastcnn's; the stroke is the median, red is where NumPy is as fast or faster"
     )
-    axes.set_title(f"{len(rows) - slower} of {len(rows)} layers faster than NumPy: {place_of(rows[-1])}", fontsize=11)
+    axes.set_title(f"{len(rows) - slower} of {len(rows)} faster than float32 NumPy: {place_of(rows[-1])}", fontsize=11)
     save(figure, path)
 
 
