@@ -154,6 +154,7 @@ def main() -> None:
             with arguments.json.open("a", encoding="utf-8") as file:
                 for row in rows:
                     file.write(json.dumps({"bench": "layers"} | about | row) + "\n")
+    print(f"\n{roof.steadiness(roofs)}")
 
 
 if __name__ == "__main__":

@@ -91,8 +91,9 @@ def main() -> int:
             if options.json:
                 with options.json.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"bench": "numpy"} | about | asdict(row)) + "\n")
+    print(f"\n{roof.steadiness(roofs)}")
     slower, wrong = [row for row in rows if not row.faster], [row for row in rows if not row.passed]
-    print(f"\n{len(rows) - len(slower)} of {len(rows)} rows are faster than both forms of NumPy")
+    print(f"{len(rows) - len(slower)} of {len(rows)} rows are faster than both forms of NumPy")
     for row in slower:
         times = f"{1e3 * row.seconds:.3f} ms, float32 NumPy {1e3 * row.numpy_seconds:.3f} ms"
         print(f"  not {row.layer}, {row.operation}: {times}")

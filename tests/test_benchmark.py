@@ -235,6 +235,13 @@ def test_the_roof_is_the_lower_of_two() -> None:
     assert about["numpy"] == np.__version__
 
 
+def test_a_machine_that_was_not_left_alone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roof, "measured", lambda: Roof(gflops=95.0, gbytes=10.5))
+    assert roof.steadiness(Roof(100.0, 10.0)) == "roofs before and after: 100 and 95 GFLOP/s, 10.0 and 10.5 GB/s"
+    for before in (Roof(80.0, 10.0), Roof(100.0, 12.0)):
+        assert roof.steadiness(before).endswith("; the machine was not left alone: measure again")
+
+
 def test_calls_take_turns() -> None:
     order: list[str] = []
     times = timing.in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, seconds=0.0)

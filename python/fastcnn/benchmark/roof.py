@@ -35,6 +35,18 @@ def measured() -> Roof:
     return Roof(peak_gflops(), memory_gbytes())
 
 
+def steadiness(before: Roof) -> str:
+    """Measure the roofs again; return both measurements in words, with a warning if one is off by over a tenth."""
+    after = measured()
+    pairs = ((before.gflops, after.gflops), (before.gbytes, after.gbytes))
+    unsteady = any(abs(a - b) > 0.1 * max(a, b) for a, b in pairs)
+    return (
+        f"roofs before and after: {before.gflops:.0f} and {after.gflops:.0f} GFLOP/s, "
+        f"{before.gbytes:.1f} and {after.gbytes:.1f} GB/s"
+        + ("; the machine was not left alone: measure again" if unsteady else "")
+    )
+
+
 def peak_gflops(repeats: int = 9) -> float:
     """Return the best GFLOP/s of the engine's register loop with the current threads."""
     iterations = 2_000_000
