@@ -73,6 +73,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.05, help="of a side in a turn, at least (default 0.05)")
     parser.add_argument("--json", type=Path, help="append one JSON line a row to this file")
     options = parser.parse_args()
+    if options.batch < 1 or options.train_batch < 2:
+        parser.error("--batch must be at least 1, --train-batch at least 2: normalisation needs two values")
     restart_for_numpy(options.threads)
     fastcnn.set_num_threads(options.threads)
     roofs = roof.measured()

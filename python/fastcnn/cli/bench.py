@@ -98,7 +98,7 @@ class _Report:
 
     def rows(self, kind: str, task: Mapping[str, Any], machine: Mapping[str, Any] | None = None) -> Iterator[Row]:
         """Yield the rows of a measurement, printed if they are wanted as JSON."""
-        self._bar.set_description(" ".join([kind, *([task["model"]] if "model" in task else [])]))
+        self._bar.set_description_str(" ".join([kind, *([task["model"]] if "model" in task else [])]))
         for row in _measure(task):
             if machine is not None:
                 row |= _rates(row, machine)
