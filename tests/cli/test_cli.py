@@ -27,7 +27,7 @@ from fastcnn.models import Model, load_model, saving
 def test_version_and_help() -> None:
     assert run_process("--version").stdout == f"fastcnn {__version__}\n"
     out = run_process("--help").stdout
-    for command in ("demo", "train", "evaluate", "predict", "summary", "check-data", "doctor", "selftest"):
+    for command in ("demo", "train", "evaluate", "predict", "summary", "check-data", "doctor", "selftest", "bench"):
         assert re.search(rf"^ +{command}\s", out, re.MULTILINE)
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from fastcnn._version import __version__
-from fastcnn.cli import check_data, demo, doctor, evaluate, predict, selftest, summary, train
+from fastcnn.cli import bench, check_data, demo, doctor, evaluate, predict, selftest, summary, train
 from fastcnn.cli.arguments import UsageError
 
 _COMMANDS = {
@@ -23,6 +23,7 @@ _COMMANDS = {
     "check-data": check_data,
     "doctor": doctor,
     "selftest": selftest,
+    "bench": bench,
 }
 # What data, files and machines do wrong; anything else is a mistake in the program and keeps its traceback.
 _RUN_ERRORS = (ArithmeticError, ImportError, MemoryError, OSError, RuntimeError, ValueError)

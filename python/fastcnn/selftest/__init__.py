@@ -1,7 +1,7 @@
 """Whether this installation computes what it should on this machine: the engine against float64, threads, files.
 
-A sample of what the tests of the source tree look at in full, for users who have the package alone. The only part of
-the package that calls `fastcnn.reference`; the bounds are those of the tests.
+A sample of what the tests of the source tree look at in full, for users who have the package alone; the bounds are
+those of the tests.
 """
 
 from __future__ import annotations
