@@ -70,7 +70,28 @@ std::atomic<int>& threads_setting() {
   return threads;
 }
 
+// Programs that are running and have wanted more than one worker.
+std::atomic<int> sharing{0};
+
+// Of the program that this thread runs: its number of threads, 0 for no program, and whether `sharing` counts it.
+thread_local int share_threads = 0;
+thread_local bool share_counted = false;
+
 }  // namespace
+
+// A program that is run by a step of another is a part of that.
+ThreadShare::ThreadShare() : outermost_(share_threads == 0) {
+  if (outermost_) share_threads = num_threads();
+}
+
+ThreadShare::~ThreadShare() {
+  if (!outermost_) return;
+  if (share_counted) sharing.fetch_sub(1, std::memory_order_relaxed);
+  share_counted = false;
+  share_threads = 0;
+}
+
+int ThreadShare::threads() const { return share_threads; }
 
 int default_num_threads() {
   int threads = affinity_threads();
@@ -88,11 +109,19 @@ void set_num_threads(int threads) { threads_setting() = std::clamp(threads, 1, k
 bool forked() { return run_serial; }
 
 void parallel_tasks(int64_t count, int64_t work, void (*body)(void*, int64_t, int), void* context) {
-  const int threads = static_cast<int>(std::min<int64_t>(num_threads(), count));
-  if (threads <= 1 || work < kSerialWork || run_serial || in_parallel()) {
-    for (int64_t task = 0; task < count; ++task) body(context, task, 0);
+  const ThreadShare share;
+  int threads = static_cast<int>(std::min<int64_t>(share.threads(), count));
+  if (threads > 1 && work >= kSerialWork && !run_serial && !in_team) {
+    if (!share_counted) sharing.fetch_add(1, std::memory_order_relaxed);
+    share_counted = true;
+    threads = std::min(threads, std::max(1, share.threads() / sharing.load(std::memory_order_relaxed)));
   } else {
+    threads = 1;
+  }
+  if (threads > 1) {
     run_team(threads, count, body, context);
+  } else {
+    for (int64_t task = 0; task < count; ++task) body(context, task, 0);
   }
 }
 
