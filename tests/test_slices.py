@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -18,11 +16,11 @@ def model() -> Model:
 
 
 @pytest.fixture
-def cached(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+def cached(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A cache that holds the largest activation of three samples: 16x16x64 floats each."""
     monkeypatch.setattr(slices, "CACHED", 3 * 16 * 16 * 64 * 4)
     monkeypatch.setattr(Model, "count_params", lambda self: 0)
-    yield monkeypatch
+    return monkeypatch
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 7, 9])
