@@ -105,17 +105,23 @@ def read_metadata(path: FilePath) -> dict[str, str]:
     return read_header(path).metadata
 
 
-def read(path: FilePath, expected: Mapping[str, Sequence[int]] | None = None) -> ModelFile:
+def read(
+    path: FilePath,
+    expected: Mapping[str, Sequence[int]] | None = None,
+    into: Mapping[str, NDArray[Any]] | None = None,
+) -> ModelFile:
     """Read a file into memory of its own; bfloat16 tensors come as BFLOAT16, see to_float32.
 
     expected maps each tensor's name to its shape; any difference is reported, all in one error, before tensors are
-    allocated. Raises ModelFileError for a malformed, damaged or unexpected file, OSError for one that cannot be read.
+    allocated. A tensor of the shape and type of the array `into` has under its name is read there, and that array is
+    returned; after an error it may hold anything. Raises ModelFileError for a malformed, damaged or unexpected file,
+    OSError for one that cannot be read.
     """
     with open_regular(path) as file:
         reader = _Reader(file, path)
         if expected is not None:
             _check_expected(path, reader.header.tensors, expected)
-        return reader.read_tensors()
+        return reader.read_tensors(into or {})
 
 
 def write(path: FilePath, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
@@ -212,10 +218,12 @@ class _Reader:
                 self._digest.update(part)
         self.header = Header(parser.tensors, parser.metadata, sha256)
 
-    def read_tensors(self) -> ModelFile:
+    def read_tensors(self, into: Mapping[str, NDArray[Any]]) -> ModelFile:
         arrays = {}
         for name, info in _by_position(self.header.tensors):
-            array = np.empty(info.shape, info.dtype)
+            array = into.get(name)
+            if array is None or array.shape != info.shape or array.dtype != info.dtype:
+                array = np.empty(info.shape, info.dtype)
             data = _bytes_of(array)
             self._fill(data)
             # NumPy computes wrongly with a bool that is neither 0 nor 1.

@@ -90,7 +90,9 @@ def load_model(
     model = _build(filepath, header.metadata, custom_objects or {})
     stored = _optimizer_shapes(header)
     state = _compile(filepath, model, header) if compile else {}
-    file = safetensors.read(filepath, weight_shapes(model) | (state or stored))
+    model._gather()
+    own = {parameter.path: parameter.memory for parameter in model.weights}  # so that nothing is in memory twice
+    file = safetensors.read(filepath, weight_shapes(model) | (state or stored), own)
     restored = {name.removeprefix(_OPTIMIZER): _optimizer_array(filepath, name, file.tensors[name]) for name in state}
     _assign(model, file.tensors)
     if restored:
