@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -405,3 +407,21 @@ def test_integer_weights_are_refused_before_any_weight_changes(path: Path) -> No
     with pytest.raises(ModelFileError, match="fc/bias"):
         saving.load_weights(model, path)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_weights_are_read_where_they_stay(tmp_path: Path) -> None:
+    """A second copy of the weights would double the peak of a large network."""
+    size = 3000
+    code = (
+        "import sys, resource, fastcnn\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "fastcnn.load_model(sys.argv[1]); before = peak()\n"
+        "model = fastcnn.load_model(sys.argv[2]); print(peak() - before)"
+    )
+    paths = []
+    for name, units in (("small", 3), ("large", size)):
+        x = Input((size,))
+        Model(x, Dense(units)(x)).save(path := tmp_path / f"{name}.safetensors")
+        paths.append(str(path))
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    assert 4 * size * size <= 1024 * int(done.stdout) <= 1.5 * 4 * size * size

@@ -495,8 +495,8 @@ FAULTS = [
     ),
     Fault(
         "core/parallel.hpp",
-        "parts[i].end = count * (i + 1) / threads;",
-        "parts[i].end = count / threads * (i + 1);",
+        "parts_[i].end = count * (i + 1) / members;",
+        "parts_[i].end = count / members * (i + 1);",
         "the tasks left over by an even split are lost",
     ),
 ]

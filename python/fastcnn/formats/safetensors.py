@@ -27,7 +27,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -108,20 +108,20 @@ def read_metadata(path: FilePath) -> dict[str, str]:
 def read(
     path: FilePath,
     expected: Mapping[str, Sequence[int]] | None = None,
-    into: Mapping[str, NDArray[Any]] | None = None,
+    into: Callable[[], Mapping[str, NDArray[Any]]] = dict,
 ) -> ModelFile:
     """Read a file into memory of its own; bfloat16 tensors come as BFLOAT16, see to_float32.
 
     expected maps each tensor's name to its shape; any difference is reported, all in one error, before tensors are
-    allocated. A tensor of the shape and type of the array `into` has under its name is read there, and that array is
-    returned; after an error it may hold anything. Raises ModelFileError for a malformed, damaged or unexpected file,
+    allocated. Then `into` is called: a tensor of the shape and type of the array that it gives under the tensor's name
+    is read there, and that array is returned; after an error it may hold anything. Raises ModelFileError for a malformed, damaged or unexpected file,
     OSError for one that cannot be read.
     """
     with open_regular(path) as file:
         reader = _Reader(file, path)
         if expected is not None:
             _check_expected(path, reader.header.tensors, expected)
-        return reader.read_tensors(into or {})
+        return reader.read_tensors(into())
 
 
 def write(path: FilePath, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:

@@ -90,9 +90,7 @@ def load_model(
     model = _build(filepath, header.metadata, custom_objects or {})
     stored = _optimizer_shapes(header)
     state = _compile(filepath, model, header) if compile else {}
-    model._gather()
-    own = {parameter.path: parameter.memory for parameter in model.weights}  # so that nothing is in memory twice
-    file = safetensors.read(filepath, weight_shapes(model) | (state or stored), own)
+    file = safetensors.read(filepath, weight_shapes(model) | (state or stored), lambda: _memory(model))
     restored = {name.removeprefix(_OPTIMIZER): _optimizer_array(filepath, name, file.tensors[name]) for name in state}
     _assign(model, file.tensors)
     if restored:
@@ -160,6 +158,12 @@ def weight_shapes(model: Trainer) -> dict[str, tuple[int, ...]]:
 def _optimizer_shapes(header: safetensors.Header) -> dict[str, tuple[int, ...]]:
     """Return what the file has for an optimizer, where nobody wants it."""
     return {name: info.shape for name, info in header.tensors.items() if name.startswith(_OPTIMIZER)}
+
+
+def _memory(model: Model) -> dict[str, NDArray[Any]]:
+    """Return where the weights will lie: what is read there is not in memory twice."""
+    model._gather()
+    return {parameter.path: parameter.memory for parameter in model.weights}
 
 
 def _assign(model: Model, tensors: Mapping[str, NDArray[Any]]) -> None:
