@@ -54,6 +54,10 @@ class Workload(Work):
     model: str
 
     @property
+    def title(self) -> str:
+        return f"{self.model} {self.mode} batch {self.batch} size {self.size} threads {self.threads}"
+
+    @property
     def classes(self) -> int:
         return 10 if self.model == "lenet" else 1000
 
