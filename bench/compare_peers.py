@@ -29,7 +29,7 @@ LOGITS_TOLERANCE = 1e-3  # of max |logit|
 LOSS_TOLERANCES = (1e-3, 2e-2)
 
 
-def _wrong(values: Array, reference: Array, mode: str) -> tuple[float, str]:
+def wrong(values: Array, reference: Array, mode: str) -> tuple[float, str]:
     """Returns the largest disagreement and, if it is too large, what is wrong."""
     pairs = [(values, reference, LOGITS_TOLERANCE)]
     if mode == "train":
@@ -59,9 +59,8 @@ def main() -> int:
     for model in options.model:
         for batch in options.batch:
             workload = Workload(model=model, batch=batch, size=options.size, threads=options.threads, mode=options.mode)
-            results = contest.compare(specs, workload, "peer", options.models, _wrong, options)
-            title = f"{model} {options.mode} batch {batch} size {options.size} threads {options.threads}"
-            print(contest.table(title, batch, results), flush=True)
+            results = contest.compare(specs, workload, "peer", options.models, wrong, options)
+            print(contest.table(workload.title, batch, results), flush=True)
             if options.json:
                 contest.record(options.json, workload, results, about)
             failed |= any(result.failure for result in results)

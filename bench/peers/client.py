@@ -30,14 +30,18 @@ class Peer:
         if not script.exists():
             raise ValueError(f"Peer: no engine {engine!r}: {script.name} does not exist")
         self._engine = engine
+        answers, end = os.pipe()
         self._process = subprocess.Popen(
-            [python, str(script), "--directory", str(directory)],
+            [python, str(script), "--directory", str(directory), "--answers", str(end)],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=2,  # whatever an engine prints goes to stderr
+            pass_fds=(end,),
             text=True,
             bufsize=1,
             env={**os.environ, **(environment or {})},
         )
+        os.close(end)
+        self._answers = os.fdopen(answers)
 
     def __enter__(self) -> Peer:
         return self
@@ -53,15 +57,13 @@ class Peer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._answers.close()
 
     def _ask(self, op: str, **arguments: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
-            line = self._process.stdout.readline()
+            line = self._answers.readline()
         except BrokenPipeError:
             line = ""
         if not line:
@@ -70,6 +72,10 @@ class Peer:
         if "error" in answer:
             raise PeerError(f"{self._engine}: {op}: {answer['error']}")
         return answer
+
+    def convert(self, workload: Work) -> None:
+        """Lets the engine write the file of its own that it loads, if it has one, from those of `export.py`."""
+        self._ask("convert", **asdict(workload))
 
     def load(self, workload: Work, warmup: int = 3) -> dict[str, Any]:
         """Makes the model ready and warms it up; returns engine (name, version), load_seconds and memory in bytes."""

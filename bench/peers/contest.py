@@ -30,7 +30,10 @@ Judge = Callable[[Array, Array, str], tuple[float, str]]
 
 @dataclass(frozen=True)
 class Spec:
-    """An engine to run: label (engine or engine:variant), its Python and its additions to the environment."""
+    """An engine to run: label, its Python and its additions to the environment.
+
+    A label is ENGINE[:VARIANT][@SETTING], whose setting only tells apart what differs in the environment.
+    """
 
     label: str
     python: str
@@ -38,11 +41,15 @@ class Spec:
 
     @property
     def engine(self) -> str:
-        return self.label.partition(":")[0]
+        return self._parts[0]
 
     @property
     def variant(self) -> str:
-        return self.label.partition(":")[2]
+        return self._parts[2]
+
+    @property
+    def _parts(self) -> tuple[str, str, str]:
+        return self.label.partition("@")[0].partition(":")
 
 
 @dataclass
@@ -157,24 +164,23 @@ def table(title: str, images: int, results: Sequence[Result]) -> str:
     """Returns the results of calls on `images` pictures, fastest median first; "ratio" is to fastcnn's median."""
     ours = _ours(results)
     columns = ("median ms", "min ms", "p90 ms", "img/s", "ratio", "peak MiB", "differs")
-    lines = [title, f"  {'engine':<22}" + "".join(f"{column:>10}" for column in columns)]
+    lines = [title, f"  {'engine':<29}" + "".join(f"{column:>10}" for column in columns)]
     for result in sorted((r for r in results if not r.failure), key=lambda r: r.median):
         p90 = sorted(result.seconds)[int(0.9 * len(result.seconds))]
         ratio = f"{result.median / ours:.2f}" if ours else "-"
         times = "".join(f"{1e3 * seconds:>10.2f}" for seconds in (result.median, min(result.seconds), p90))
         rest = f"{ratio:>10}{result.peak_rss_bytes / 2**20:>10.0f}{result.disagreement:>10.1e}"
-        lines.append(f"  {result.label:<22}{times}{images / result.median:>10.2f}{rest}")
-    lines += [f"  {result.label:<22}{'FAIL':>10}  {result.failure}" for result in results if result.failure]
+        lines.append(f"  {result.label:<29}{times}{images / result.median:>10.2f}{rest}")
+    lines += [f"  {result.label:<29}{'FAIL':>10}  {result.failure}" for result in results if result.failure]
     return "\n".join(lines)
 
 
 def record(path: Path, workload: Work, results: Sequence[Result], about: Mapping[str, Any]) -> None:
-    """Appends one line of JSON per engine."""
+    """Appends one line of JSON per engine, whose label tells the variant."""
     ours = _ours(results)
     with path.open("a") as file:
         for result in results:
-            variant = result.label.partition(":")[2]
-            row = {"workload": asdict(replace(workload, variant=variant)), **asdict(result), **about}
+            row = {"workload": asdict(workload), **asdict(result), **about}
             if not result.failure:
                 row["median"] = result.median
                 row["ratio"] = result.median / ours if ours else None
@@ -192,12 +198,14 @@ def _specs(options: argparse.Namespace) -> list[Spec]:
 
 def add_arguments(parser: argparse.ArgumentParser, *, rounds: int, repeats: int, warmup: int) -> None:
     """Adds what every contest asks for; the numbers are defaults."""
-    parser.add_argument("--peer", action="append", required=True, metavar="ENGINE[:VARIANT]=PYTHON", help="repeatable")
+    parser.add_argument(
+        "--peer", action="append", required=True, metavar="ENGINE[:VARIANT][@SETTING]=PYTHON", help="repeatable"
+    )
     parser.add_argument(
         "--env",
         action="append",
         default=[],
-        metavar="ENGINE[:VARIANT]=NAME=VALUE",
+        metavar="LABEL=NAME=VALUE",
         help="environment of that engine alone, for example LD_PRELOAD of an allocator (repeatable)",
     )
     parser.add_argument("--threads", type=int, default=2)

@@ -1,11 +1,12 @@
 """Writes the benchmark models for every engine from one set of seeded weights.
 
 For each model and size: MODEL_SIZE.safetensors (torchvision's names), MODEL_SIZE_bBATCH.onnx (opset 17, NCHW, one file
-per batch), MODEL_SIZE.ncnn.param and .bin (float32). With --peer, each file is run by its engine and compared with
-PyTorch; a disagreement ends the export. Needs torch, onnx, onnxscript, pnnx and safetensors.
+per batch), MODEL_SIZE.ncnn.param and .bin (float32). With --peer, the engine writes the file of its own that it loads,
+if it has one, runs it and is compared with PyTorch; a disagreement ends the export. Needs torch, onnx, onnxscript, pnnx
+and safetensors.
 
-    python bench/peers/export.py resnet50 resnet18 vgg16 --out models \\
-        --peer onnxruntime=ort/bin/python --peer ncnn=ncnn/bin/python
+    python bench/peers/export.py resnet50 resnet18 --batch 1 32 --out models --peer fastcnn=python \\
+        --peer tensorflow:predict_on_batch=tensorflow/bin/python --peer onnxruntime=onnxruntime/bin/python
 """
 
 from __future__ import annotations
@@ -14,32 +15,33 @@ import argparse
 import shutil
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import pnnx
 import torch
 from client import Peer, disagreement
-from protocol import CLASSES, Workload
+from protocol import Workload
 from safetensors.torch import save_file
-from seeded import Array, seeded_images
+from seeded import Array
 from torch_models import NAMES, build
 
-TOLERANCE = {"onnxruntime": 1e-4, "ncnn": 1e-3}  # of max |logit|; ncnn's F(6x6,3x3) Winograd is the less exact one
+TOLERANCE = 1e-4  # of max |logit|
+TOLERANCES = {"ncnn": 1e-3, "mnn": 1e-3}  # whose Winograd with large tiles is less exact
 
 
-def _images(batch: int, size: int) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(seeded_images(batch, size).transpose(0, 3, 1, 2)))
+def _images(workload: Workload) -> torch.Tensor:
+    return torch.from_numpy(workload.images_nchw())
 
 
-def _export_onnx(model: torch.nn.Module, path: Path, batch: int, size: int) -> None:
+def _export_onnx(model: torch.nn.Module, path: Path, images: torch.Tensor) -> None:
     with warnings.catch_warnings():
         # deprecated, but the exporter that writes opset 17 itself, without a conversion between versions
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             model,
-            (_images(batch, size),),
+            (images,),
             path,
             input_names=["images"],
             output_names=["logits"],
@@ -48,27 +50,34 @@ def _export_onnx(model: torch.nn.Module, path: Path, batch: int, size: int) -> N
         )
 
 
-def _export_ncnn(model: torch.nn.Module, param: Path, binary: Path, size: int) -> None:
+def _export_ncnn(model: torch.nn.Module, param: Path, binary: Path, image: torch.Tensor) -> None:
     with tempfile.TemporaryDirectory() as directory:
         stem = Path(directory) / "model"
-        pnnx.export(model, f"{stem}.pt", (_images(1, size),), fp16=False)
+        pnnx.export(model, f"{stem}.pt", (image,), fp16=False)
         shutil.move(f"{stem}.ncnn.param", param)
         shutil.move(f"{stem}.ncnn.bin", binary)
 
 
-def _logits(model: torch.nn.Module, batch: int, size: int) -> Array:
+def _logits(model: torch.nn.Module, images: torch.Tensor) -> Array:
     with torch.inference_mode():
-        return cast(Array, model(_images(batch, size)).numpy())
+        return cast(Array, model(images).numpy())
 
 
-def _check(engine: str, python: str, workload: Workload, models: Path, expected: Array) -> None:
+def _convert(label: str, python: str, workload: Workload, models: Path) -> None:
+    with Peer(f"{label.partition(':')[0]}_peer", python, models) as peer:
+        peer.convert(workload)
+
+
+def _check(label: str, python: str, workload: Workload, models: Path, expected: Array) -> None:
+    engine, _, variant = label.partition(":")
     with Peer(f"{engine}_peer", python, models) as peer:
-        peer.load(workload)
+        peer.load(replace(workload, variant=variant), warmup=1)
         error = disagreement(peer.outputs(), expected)
     what = f"{workload.model} size {workload.size} batch {workload.batch}"
-    print(f"{what}: {engine} differs from torch by {error:.1e} of max |logit|")
-    if error > TOLERANCE[engine]:
-        raise SystemExit(f"export: {engine} disagrees with torch on {what}: {error:.1e} > {TOLERANCE[engine]:.0e}")
+    print(f"{what}: {label} differs from torch by {error:.1e} of max |logit|", flush=True)
+    tolerance = TOLERANCES.get(engine, TOLERANCE)
+    if error > tolerance:
+        raise SystemExit(f"export: {label} disagrees with torch on {what}: {error:.1e} > {tolerance:.0e}")
 
 
 def main() -> None:
@@ -76,27 +85,30 @@ def main() -> None:
     parser.add_argument("models", nargs="+", choices=NAMES)
     parser.add_argument("--out", type=Path, required=True, help="directory for the files")
     parser.add_argument("--size", type=int, default=224, help="rows and columns of an image")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="batch sizes of the ONNX files")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="batch sizes of the ONNX files, besides 1")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--peer", action="append", default=[], metavar="ENGINE=PYTHON", help="check this engine's file (repeatable)"
+        "--peer", action="append", default=[], metavar="ENGINE[:VARIANT]=PYTHON", help="convert and check (repeatable)"
     )
     options = parser.parse_args()
     peers = dict(peer.split("=", 1) for peer in options.peer)
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.models:
-        model = build(name, options.size, CLASSES).eval()
         single = Workload(model=name, batch=1, size=options.size, threads=options.threads)
+        workloads = [replace(single, batch=batch) for batch in sorted({1, *options.batch})]
+        model = build(name, options.size, single.classes).eval()
         save_file(model.state_dict(), single.file(options.out, ".safetensors"))
-        _export_ncnn(
-            model, single.file(options.out, ".ncnn.param"), single.file(options.out, ".ncnn.bin"), options.size
-        )
-        for batch in options.batch:
-            workload = Workload(model=name, batch=batch, size=options.size, threads=options.threads)
-            _export_onnx(model, workload.onnx(options.out), batch, options.size)
-            for engine, python in peers.items():
-                _check(engine, python, workload, options.out, _logits(model, batch, options.size))
+        param, binary = single.file(options.out, ".ncnn.param"), single.file(options.out, ".ncnn.bin")
+        _export_ncnn(model, param, binary, _images(single))
+        for workload in workloads:
+            _export_onnx(model, workload.onnx(options.out), _images(workload))
+        expected = [_logits(model, _images(workload)) for workload in workloads]
+        del model
+        for label, python in peers.items():
+            _convert(label, python, single, options.out)
+            for workload, logits in zip(workloads, expected, strict=True):
+                _check(label, python, workload, options.out, logits)
 
 
 if __name__ == "__main__":

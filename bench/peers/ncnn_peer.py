@@ -9,8 +9,8 @@ from pathlib import Path
 
 import ncnn
 import numpy as np
-from protocol import CLASSES, Workload, require, serve
-from seeded import Array, seeded_images
+from protocol import Workload, require, serve
+from seeded import Array
 
 
 def _load(status: int, path: Path) -> None:
@@ -32,11 +32,9 @@ class NcnnEngine:
         param, binary = workload.file(models, ".ncnn.param"), workload.file(models, ".ncnn.bin")
         _load(self._net.load_param(str(param)), param)
         _load(self._net.load_model(str(binary)), binary)
-        x = np.ascontiguousarray(seeded_images(workload.batch, workload.size).transpose(0, 3, 1, 2))
-        self._images = [
-            ncnn.Mat(image).clone() for image in x
-        ]  # a Mat does not keep its array alive, a clone owns its numbers
-        self._logits = np.empty((workload.batch, CLASSES), np.float32)
+        # a Mat does not keep its array alive, a clone owns its numbers
+        self._images = [ncnn.Mat(image).clone() for image in workload.images_nchw()]
+        self._logits = np.empty((workload.batch, workload.classes), np.float32)
 
     def step(self) -> None:
         for image, logits in zip(self._images, self._logits, strict=True):

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 from protocol import Workload, require, serve
-from seeded import Array, seeded_images
+from seeded import Array
 
 
 class OnnxRuntimeEngine:
@@ -24,8 +23,7 @@ class OnnxRuntimeEngine:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         path = str(workload.onnx(models))
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        x = seeded_images(workload.batch, workload.size)
-        self._feed = {self._session.get_inputs()[0].name: np.ascontiguousarray(x.transpose(0, 3, 1, 2))}
+        self._feed = {"images": workload.images_nchw()}
         self._logits: Array
 
     def step(self) -> None:

@@ -1,5 +1,9 @@
 """One engine as a long-lived process: a JSON request per line on stdin, a JSON answer per line on stdout.
 
+With --answers FD the answers go to that file descriptor instead, since some engines print while they are imported.
+
+    {"op": "convert", "model": "resnet50", "batch": 1, "size": 224, "threads": 2}
+        -> {}, once the engine has written the file of its own that it loads, if it has one
     {"op": "load", "model": "resnet50", "batch": 1, "size": 224, "threads": 2, "mode": "infer", "variant": ""}
         -> {"engine": "onnxruntime 1.32.0", "load_seconds": 0.4, "rss_bytes": ..., "peak_rss_bytes": ...}
     {"op": "run", "warmup": 1, "repeats": 3}
@@ -17,20 +21,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TextIO, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-from seeded import Array
+from seeded import Array, seeded_images
 
-CLASSES = 1000
 MODES = ("infer", "train")
-LEARNING_RATE = {"resnet18": 1e-3, "resnet50": 1e-3, "vgg16": 1e-4}  # of Adam, in "train"
+LEARNING_RATE = {"resnet18": 1e-3, "resnet50": 1e-3, "vgg16": 1e-4, "lenet": 1e-3}  # of Adam, in "train"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,26 @@ class Workload(Work):
 
     model: str
 
+    @property
+    def title(self) -> str:
+        return f"{self.model} {self.mode} batch {self.batch} size {self.size} threads {self.threads}"
+
+    @property
+    def classes(self) -> int:
+        return 10 if self.model == "lenet" else 1000
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.model == "lenet" else 3
+
+    def images(self) -> Array:
+        """Returns the input [batch,size,size,channels]."""
+        return seeded_images(self.batch, self.size, channels=self.channels)
+
+    def images_nchw(self) -> Array:
+        """Returns the input [batch,channels,size,size]."""
+        return np.ascontiguousarray(self.images().transpose(0, 3, 1, 2))
+
     def file(self, directory: Path, suffix: str) -> Path:
         """Returns the path `export.py` gives this model's file with that suffix."""
         return directory / f"{self.model}_{self.size}{suffix}"
@@ -60,7 +83,10 @@ class Workload(Work):
 
 
 class Engine(Protocol):
-    """Work made ready from (workload, directory of what it reads)."""
+    """Work made ready from (workload, directory of what it reads).
+
+    A static method `convert(workload, directory)`, where there is one, writes the file that the engine reads.
+    """
 
     version: str
 
@@ -88,9 +114,10 @@ def require(workload: Work, engine: str, modes: tuple[str, ...], variants: tuple
 
 
 def _memory() -> dict[str, int]:
-    """Returns this process's resident set and its peak, in bytes."""
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return {"rss_bytes": resident, "peak_rss_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    """Returns this process's resident set and its peak, in bytes; getrusage's peak would include the parent's."""
+    status = Path("/proc/self/status").read_text()
+    names = {"rss_bytes": "VmRSS", "peak_rss_bytes": "VmHWM"}
+    return {name: 1024 * int(re.findall(rf"{line}:\s*(\d+) kB", status)[0]) for name, line in names.items()}
 
 
 class _Server(Generic[W]):
@@ -104,6 +131,11 @@ class _Server(Generic[W]):
         if self._engine is None:
             raise ValueError("nothing is loaded: send a load request first")
         return self._engine
+
+    def convert(self, **workload: Any) -> dict[str, Any]:
+        if convert := getattr(self._factory, "convert", None):
+            convert(self._kind(**workload), self._directory)
+        return {}
 
     def load(self, warmup: int = 3, **workload: Any) -> dict[str, Any]:
         self._engine = None
@@ -134,6 +166,7 @@ class _Server(Generic[W]):
 
 def _answer(server: _Server[Any], request: dict[str, Any]) -> dict[str, Any]:
     operations: dict[str, Callable[..., dict[str, Any]]] = {
+        "convert": server.convert,
         "load": server.load,
         "run": server.run,
         "outputs": server.outputs,
@@ -144,19 +177,14 @@ def _answer(server: _Server[Any], request: dict[str, Any]) -> dict[str, Any]:
     return operations[operation](**request)
 
 
-def _private_stdout() -> TextIO:
-    """Keeps the answers' pipe for this file alone: whatever an engine prints goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    return answers
-
-
 def serve(factory: EngineFactory[W], kind: type[W]) -> None:
-    """Answers requests until "quit" or the end of stdin; the process's only argument is --directory DIR."""
+    """Answers requests until "quit" or the end of stdin; arguments are --directory DIR and --answers FD."""
     parser = argparse.ArgumentParser(description="one engine of a contest")
     parser.add_argument("--directory", type=Path, required=True, help="of the exported models, or of the pictures")
-    server = _Server(factory, kind, parser.parse_args().directory)
-    answers = _private_stdout()
+    parser.add_argument("--answers", type=int, default=1, help="file descriptor that the answers go to")
+    options = parser.parse_args()
+    server = _Server(factory, kind, options.directory)
+    answers = os.fdopen(options.answers, "w", buffering=1)
     for line in sys.stdin:
         try:
             request = json.loads(line)

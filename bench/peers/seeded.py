@@ -66,14 +66,14 @@ def seeded_weights(name: str, shape: tuple[int, ...], seed: int = 0) -> Array:
     return _normal(name, shape, seed, *vectors[last])
 
 
-def seeded_images(batch: int, size: int, seed: int = 0) -> Array:
-    """Returns images [batch,size,size,3] of mean 0 and deviation 1, a coarse field plus noise.
+def seeded_images(batch: int, size: int, seed: int = 0, channels: int = 3) -> Array:
+    """Returns images [batch,size,size,channels] of mean 0 and deviation 1, a coarse field plus noise.
 
     A smaller batch is a prefix of a larger one.
     """
     cell = np.arange(size) * _COARSE // size
-    coarse = _normal("images.coarse", (batch, _COARSE, _COARSE, 3), seed, 0.0, 0.8)
-    fine = _normal("images.fine", (batch, size, size, 3), seed, 0.0, 0.6)
+    coarse = _normal("images.coarse", (batch, _COARSE, _COARSE, channels), seed, 0.0, 0.8)
+    fine = _normal("images.fine", (batch, size, size, channels), seed, 0.0, 0.6)
     return coarse[:, cell[:, None], cell] + fine
 
 

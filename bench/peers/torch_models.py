@@ -1,8 +1,8 @@
-"""VGGs, ResNets and CIFAR ResNets in plain torch.nn: torchvision's graphs and state_dict names, weights from `seeded`.
+"""VGGs, ResNets, CIFAR ResNets and LeNet in plain torch.nn; weights from `seeded`.
 
-A seed of None leaves PyTorch's own initial values, for a caller that loads others.
-ResNets are the v1.5 graph: the stride of a bottleneck sits in its 3x3 convolution; no convolution has a bias; BatchNorm
-epsilon is 1e-5.
+VGGs and ResNets have torchvision's graphs and state_dict names. A seed of None leaves PyTorch's own initial values, for
+a caller that loads others. ResNets are the v1.5 graph: the stride of a bottleneck sits in its 3x3 convolution; no
+convolution has a bias; BatchNorm epsilon is 1e-5.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convo
 _VGG19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 _VGGS = {"vgg16": (_VGG16, False), "vgg19": (_VGG19, False), "vgg16_bn": (_VGG16, True), "vgg19_bn": (_VGG19, True)}
 _CIFAR = {"cifar_resnet20": "A", "cifar_resnet20b": "B", "cifar_plain20": None}  # shortcuts; all of 20 layers
-NAMES = (*_RESNETS, *_VGGS, *_CIFAR)
+NAMES = (*_RESNETS, *_VGGS, *_CIFAR, "lenet")
 
 
 def _conv(in_channels: int, channels: int, window: int, stride: int = 1) -> nn.Conv2d:
@@ -169,6 +169,31 @@ class CifarResNet(nn.Module):
         return cast(Tensor, self.fc(y.mean(dim=(2, 3))))
 
 
+class LeNet(nn.Module):
+    """Maps images [N,1,28,28] to logits [N,num_classes]: LeNet-5 with max-pooling, ReLU and a plain last layer."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 6, 5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+        )
+        self.classifier = nn.Sequential(
+            nn.Linear(400, 120),
+            nn.ReLU(inplace=True),
+            nn.Linear(120, 84),
+            nn.ReLU(inplace=True),
+            nn.Linear(84, num_classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.classifier(torch.flatten(self.features(x), 1)))
+
+
 def build(name: str, size: int, num_classes: int = 1000, *, dropout: float = 0.0, seed: int | None = 0) -> nn.Module:
     """Returns the model of that name for images of `size` pixels, in training mode.
 
@@ -181,6 +206,8 @@ def build(name: str, size: int, num_classes: int = 1000, *, dropout: float = 0.0
     elif name in _VGGS:
         widths, batch_norm = _VGGS[name]
         model = VGG(widths, batch_norm, num_classes, size, dropout)
+    elif name == "lenet":
+        model = LeNet(num_classes)
     elif name in _CIFAR:
         model = CifarResNet(20, _CIFAR[name], num_classes)
     else:

@@ -29,6 +29,14 @@ def _vgg_features(model: str) -> dict[int, tuple[str, bool]]:
 _VGG_FEATURES = {model + end: _vgg_features(model + end) for model in _VGG_CONVOLUTIONS for end in ("", "_bn")}
 _VGG_CLASSIFIER = {0: "fc1", 3: "fc2", 6: "predictions"}
 _VGG_CHANNELS = 512  # of the map that the first dense layer reads
+_LENET = {
+    "features.0": "conv1",
+    "features.3": "conv2",
+    "classifier.0": "fc1",
+    "classifier.2": "fc2",
+    "classifier.4": "predictions",
+}
+_LENET_CHANNELS = 16
 
 # the position of a variable in Keras' get_weights()
 _POSITIONS = {
@@ -44,6 +52,8 @@ _POSITIONS = {
 
 def _layer(module: str, model: str) -> tuple[str, bool]:
     """Returns Keras' layer name of a torch module, and whether it is a BatchNormalization."""
+    if model == "lenet":
+        return _LENET[module], False
     if match := re.fullmatch(r"features\.(\d+)", module):
         return _VGG_FEATURES[model][int(match[1])]
     if match := re.fullmatch(r"classifier\.(\d+)", module):
@@ -60,7 +70,7 @@ def _layer(module: str, model: str) -> tuple[str, bool]:
 
 
 def keras_location(name: str, model: str = "vgg16") -> tuple[str, int]:
-    """Returns (layer, position in its get_weights()) of a state_dict entry; `model` matters for VGGs.
+    """Returns (layer, position in its get_weights()) of a state_dict entry; `model` matters for VGGs and LeNet.
 
     Raises ValueError or KeyError for a name without one.
     """
@@ -69,7 +79,7 @@ def keras_location(name: str, model: str = "vgg16") -> tuple[str, int]:
     return layer, _POSITIONS[batchnorm][variable]
 
 
-def keras_layout(name: str, values: Array) -> Array:
+def keras_layout(name: str, values: Array, model: str = "vgg16") -> Array:
     """Returns the values of a state_dict entry in Keras' layout.
 
     Convolutions go from OIHW to HWIO, dense layers are transposed, the one after a flatten goes from CHW to HWC rows;
@@ -81,8 +91,9 @@ def keras_layout(name: str, values: Array) -> Array:
         return values
     if name == "classifier.0.weight":
         units, features = values.shape
-        side = math.isqrt(features // _VGG_CHANNELS)
-        return values.reshape(units, _VGG_CHANNELS, side, side).transpose(2, 3, 1, 0).reshape(features, units)
+        channels = _LENET_CHANNELS if model == "lenet" else _VGG_CHANNELS
+        side = math.isqrt(features // channels)
+        return values.reshape(units, channels, side, side).transpose(2, 3, 1, 0).reshape(features, units)
     return values.T
 
 
@@ -92,5 +103,5 @@ def keras_weights(state: Mapping[str, Array], model: str = "vgg16") -> dict[str,
     for name, values in state.items():
         if not name.endswith("num_batches_tracked"):
             layer, position = keras_location(name, model)
-            layers.setdefault(layer, {})[position] = np.ascontiguousarray(keras_layout(name, values))
+            layers.setdefault(layer, {})[position] = np.ascontiguousarray(keras_layout(name, values, model))
     return {layer: [arrays[position] for position in sorted(arrays)] for layer, arrays in layers.items()}

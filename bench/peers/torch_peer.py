@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from protocol import CLASSES, LEARNING_RATE, MODES, Workload, require, serve
+from protocol import LEARNING_RATE, MODES, Workload, require, serve
 from safetensors.torch import load_file
-from seeded import Array, seeded_images, seeded_labels
+from seeded import Array, seeded_labels
 from torch_models import build
 
 
@@ -24,16 +24,16 @@ class TorchEngine:
         require(workload, "torch", MODES, ("", "channels_last", "compile"))
         torch.set_num_threads(workload.threads)
         with torch.device("meta"):  # the file's tensors take the place of the parameters
-            model = build(workload.model, workload.size, CLASSES, seed=None)
+            model = build(workload.model, workload.size, workload.classes, seed=None)
         model.load_state_dict(load_file(workload.file(models, ".safetensors")), assign=True)
-        x = torch.from_numpy(np.ascontiguousarray(seeded_images(workload.batch, workload.size).transpose(0, 3, 1, 2)))
+        x = torch.from_numpy(workload.images_nchw())
         if workload.variant == "channels_last":
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
             x = x.contiguous(memory_format=torch.channels_last)
         self._train = workload.mode == "train"
         self._parameters = [parameter.requires_grad_(self._train) for parameter in model.parameters()]
         self._x = x
-        self._target = torch.from_numpy(seeded_labels(workload.batch, CLASSES))
+        self._target = torch.from_numpy(seeded_labels(workload.batch, workload.classes))
         self._losses: list[float] = []
         self._logits: Array
         model.train(self._train)

@@ -1,0 +1,81 @@
+"""Keras 3 on TensorFlow, CPU, in all its ways to call a model. Needs tensorflow-cpu, keras and safetensors.
+
+"predict", "predict_on_batch" and "call" are Keras' own; "function" is a tf.function of the model, "jit" the same
+through XLA, "frozen" a graph whose variables have become constants, so that TensorFlow folds and fuses. All take a
+NumPy array and give one. oneDNN is TensorFlow's own choice, which TF_ENABLE_ONEDNN_OPTS=0 or 1 overrides.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the import
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import keras
+import tensorflow as tf
+from keras_models import build
+from protocol import Workload, require, serve
+from safetensors.numpy import load_file
+from seeded import Array
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from torch_names import keras_weights
+
+VARIANTS = ("predict", "predict_on_batch", "call", "function", "jit", "frozen")
+
+
+def _file(workload: Workload, models: Path) -> Path:
+    return workload.file(models, ".keras")
+
+
+def _caller(model: Any, x: Array, variant: str) -> Callable[[], Any]:
+    """Returns what runs the model on x."""
+    if variant == "predict":
+        return lambda: model.predict(x, batch_size=len(x), verbose=0)
+    if variant == "predict_on_batch":
+        return lambda: model.predict_on_batch(x)
+    if variant == "call":
+        return lambda: model(x, training=False).numpy()
+
+    @tf.function(input_signature=[tf.TensorSpec(x.shape)], jit_compile=variant == "jit")  # type: ignore[untyped-decorator]
+    def logits(images: Any) -> Any:
+        return model(images, training=False)
+
+    if variant == "frozen":
+        frozen = convert_variables_to_constants_v2(logits.get_concrete_function())
+        return lambda: frozen(tf.constant(x))[0].numpy()
+    return lambda: logits(x).numpy()
+
+
+class TensorFlowEngine:
+    version = f"keras {keras.__version__} tensorflow {tf.__version__}"
+
+    @staticmethod
+    def convert(workload: Workload, models: Path) -> None:
+        model = build(keras, workload.model, workload.size, workload.classes)
+        state = load_file(workload.file(models, ".safetensors"))
+        for layer, arrays in keras_weights(state, workload.model).items():
+            model.get_layer(layer).set_weights(arrays)
+        model.save(_file(workload, models))
+
+    def __init__(self, workload: Workload, models: Path) -> None:
+        require(workload, "tensorflow", ("infer",), VARIANTS)
+        tf.config.threading.set_intra_op_parallelism_threads(workload.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        model = keras.models.load_model(_file(workload, models), compile=False)
+        self._call = _caller(model, workload.images(), workload.variant)
+        self._logits: Array
+
+    def step(self) -> None:
+        self._logits = cast(Array, self._call())
+
+    def outputs(self) -> Array:
+        return self._logits
+
+
+if __name__ == "__main__":
+    serve(TensorFlowEngine, Workload)
