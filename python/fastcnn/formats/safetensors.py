@@ -114,8 +114,8 @@ def read(
 
     expected maps each tensor's name to its shape; any difference is reported, all in one error, before tensors are
     allocated. Then `into` is called: a tensor of the shape and type of the array that it gives under the tensor's name
-    is read there, and that array is returned; after an error it may hold anything. Raises ModelFileError for a malformed, damaged or unexpected file,
-    OSError for one that cannot be read.
+    is read there, and that array is returned; after an error it may hold anything. Raises ModelFileError for a
+    malformed, damaged or unexpected file, OSError for one that cannot be read.
     """
     with open_regular(path) as file:
         reader = _Reader(file, path)
