@@ -3,10 +3,11 @@
     python bench/bench_error.py --model resnet50.safetensors vgg16.safetensors --pictures fashion/test \\
         --torch torch/bin/python --json errors.jsonl
 
-The networks are files that `fastcnn train` wrote. PyTorch walks their graph layer by layer
-(`peers/torch_graph.py`) in float64 and float32; float64 is checked against `fastcnn.reference` on two pictures first. Errors are those of the
-logits, relative to the logits of all pictures: rms to their rms, maximum to their maximum. Bounds: 8 times PyTorch's
-error with Winograd, 1.5 times without; another class only where float64's margin is below twice the largest error.
+The networks are files that `fastcnn train` wrote. PyTorch walks their graph layer by layer (`peers/torch_graph.py`) in
+float64 and float32; float64 is checked against `fastcnn.reference` on two pictures first.Errors are
+those of the logits, relative to the logits of all pictures: rms to their rms, maximum to their maximum. Bounds: 8 times
+PyTorch's error with Winograd, 1.5 times without; another class only where float64's margin is below twice the largest
+error.
 """
 
 from __future__ import annotations
