@@ -4,7 +4,7 @@
         --torch torch/bin/python --json errors.jsonl
 
 The networks are files that `fastcnn train` wrote. PyTorch walks their graph layer by layer (`peers/torch_graph.py`) in
-float64 and float32; float64 is checked against `fastcnn.reference` on two pictures first.Errors are
+float64 and float32; float64 is checked against `fastcnn.reference` on two pictures first. Errors are
 those of the logits, relative to the logits of all pictures: rms to their rms, maximum to their maximum. Bounds: 8 times
 PyTorch's error with Winograd, 1.5 times without; another class only where float64's margin is below twice the largest
 error.
