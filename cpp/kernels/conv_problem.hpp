@@ -114,8 +114,11 @@ FASTCNN_INLINE bool in_strip(const Problem& p) {
 }
 
 // Whether the products are done on tile registers, with weights packed for them. Beyond so many values of k the rows of
-// a block of useful size no longer fit in the L2 cache.
-FASTCNN_INLINE bool on_tiles(const Problem& p) { return FASTCNN_TILES && !in_strip(p) && p.window * p.C <= 3072; }
+// a block of useful size no longer fit in the L2 cache; for maps of few pixels reading the weights takes longest, which
+// are half as large again in three parts. A function of one image's shape, the same for all phases of backward-data.
+FASTCNN_INLINE bool on_tiles(const Problem& p) {
+  return FASTCNN_TILES && !in_strip(p) && p.window * p.C <= 3072 && p.out_H * p.out_W >= 32;
+}
 
 // How k is cut into planes. Few channels: the taps of a row are joined first, as they lie in the packed weights.
 struct Depth {
