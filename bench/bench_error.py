@@ -34,7 +34,7 @@ Array = NDArray[Any]
 def logits_model(path: str) -> Model:
     """Return the network of a file without the softmax of its last layer."""
     model = fastcnn.load_model(path, compile=False)
-    model.layers[-1].activation = None
+    model.layers[-1].activation = "linear"
     return Model(model.inputs, model.outputs)
 
 

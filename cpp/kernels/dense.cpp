@@ -8,7 +8,8 @@ namespace {
 
 constexpr int64_t kDepthBlock = 256;    // reduction values a block: a packed panel fills half the L1 cache
 constexpr int64_t kColumns = 8 * kNR;   // columns a task
-constexpr int64_t kStreamRows = 4;      // up to so many rows, reading w takes longer than multiplying
+constexpr int64_t kRun = 64;  // terms summed before they join the total: errors grow with the length of a chain
+constexpr int64_t kStreamRows = 4;  // up to so many rows, reading w takes longer than multiplying
 
 ScratchSize dense_scratch(const DenseShape&) { return {0, kColumns * kDepthBlock * 4}; }
 
@@ -21,18 +22,32 @@ FASTCNN_INLINE void finish_row(const float* b, bool with_relu, int64_t count, fl
   }
 }
 
+// y (+)= the sums of a run
+FASTCNN_INLINE void add_run(const float* sums, int64_t count, bool first, float* y) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t n = smaller(kLanes, count - i);
+    const vf v = load_upto(sums + i, n);
+    store_upto(y + i, first ? v : load_upto(y + i, n) + v, n);
+  }
+}
+
 // Few rows, the memory-bound case: w is read once, in long runs, a few rows side by side, while y stays in cache.
 // Columns do not depend on each other, so the cut may follow the number of threads: one long run each.
-void forward_streaming(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y) {
+void forward_streaming(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y,
+                       const Scratch& scratch) {
   constexpr int64_t kRows = 8, kLine = 16;
   const int64_t in_cache = round_up(4096 / s.N, 64);  // of each row of y
   const int64_t columns = smaller(smaller(2048, in_cache), round_up(ceil_div(s.K, num_threads()), 64));
-  parallel_for_tasks(ceil_div(s.K, columns), s.N * s.C * s.K * 2, [&](int64_t task, int) {
+  parallel_for_tasks(ceil_div(s.K, columns), s.N * s.C * s.K * 2, [&](int64_t task, int worker) {
     const int64_t k0 = task * columns, width = smaller(columns, s.K - k0);
-    float* out = y + k0;
-    for (int64_t n = 0; n < s.N; ++n)
-      for (int64_t k = 0; k < width; ++k) out[n * s.K + k] = 0;
+    float* const out = worker_floats(scratch, worker);  // sums of a run, as wide as y's rows
     for (int64_t c = 0; c < s.C; c += kRows) {
+      if (c % kRun == 0) {
+        for (int64_t n = 0; n < s.N; ++n) {
+          if (c) add_run(out + n * columns, width, c == kRun, y + n * s.K + k0);
+          for (int64_t k = 0; k < width; ++k) out[n * columns + k] = 0;
+        }
+      }
       const int64_t rows = smaller(kRows, s.C - c);
       const float* row = w + c * s.K + k0;
       int64_t k = 0;
@@ -43,43 +58,49 @@ void forward_streaming(const DenseShape& s, const float* x, const float* w, cons
             vf wi[kRows];
             FASTCNN_UNROLL for (int64_t r = 0; r < kRows; ++r) wi[r] = load(row + r * s.K + i);
             for (int64_t n = 0; n < s.N; ++n) {
-              vf sum = load(out + n * s.K + i);
+              vf sum = load(out + n * columns + i);
               FASTCNN_UNROLL for (int64_t r = 0; r < kRows; ++r) sum += broadcast(x[n * s.C + c + r]) * wi[r];
-              store(out + n * s.K + i, sum);
+              store(out + n * columns + i, sum);
             }
           }
         }
       for (; k < width; k += kLanes) {
         const int64_t left = smaller(kLanes, width - k);
         for (int64_t n = 0; n < s.N; ++n) {
-          vf sum = load_upto(out + n * s.K + k, left);
+          vf sum = load_upto(out + n * columns + k, left);
           for (int64_t r = 0; r < rows; ++r) sum += broadcast(x[n * s.C + c + r]) * load_upto(row + r * s.K + k, left);
-          store_upto(out + n * s.K + k, sum, left);
+          store_upto(out + n * columns + k, sum, left);
         }
       }
     }
-    for (int64_t n = 0; n < s.N; ++n) finish_row(b ? b + k0 : nullptr, with_relu, width, out + n * s.K);
+    for (int64_t n = 0; n < s.N; ++n) {
+      add_run(out + n * columns, width, s.C <= kRun, y + n * s.K + k0);
+      finish_row(b ? b + k0 : nullptr, with_relu, width, y + n * s.K + k0);
+    }
   });
 }
 
-// y[0..rows)[0..width) (+)= A * packed, where `first` starts the sums and later blocks continue them.
+// y[0..rows)[0..width) (+)= A * packed in runs, where `first` starts the sums and later blocks continue them.
 FASTCNN_INLINE void multiply_block(int64_t rows, const float* a, int64_t a_stride, const float* packed, int64_t depth,
                                    int64_t width, bool first, float* y, int64_t y_stride) {
   for_tiles(rows, [&](int64_t m, int64_t count) {
     with_rows(count, [&]<int MR>() {
-      for (int64_t j = 0; j < width; j += kNR) {
+      for (int64_t step = 0; step < ceil_div(width, kNR) * ceil_div(depth, kRun); ++step) {
+        const int64_t j = step / ceil_div(depth, kRun) * kNR, d = step % ceil_div(depth, kRun) * kRun;
         const int64_t columns = smaller(kNR, width - j);
         Tile<MR> tile;
         tile.zero();
         float* at = y + m * y_stride + j;
-        if (!first) {
-          for (int i = 0; i < MR; ++i)
-            for (int64_t half = 0; half * kLanes < columns; ++half)
-              tile.c[i][half] = load_upto(at + i * y_stride + half * kLanes, smaller(kLanes, columns - half * kLanes));
-        }
         RowsA<MR> rows_a;
-        FASTCNN_UNROLL for (int i = 0; i < MR; ++i) rows_a.row[i] = a + (m + i) * a_stride;
-        tile.multiply(rows_a, packed + j * kDepthBlock, kNR, depth);
+        FASTCNN_UNROLL for (int i = 0; i < MR; ++i) rows_a.row[i] = a + (m + i) * a_stride + d;
+        tile.multiply(rows_a, packed + j * kDepthBlock + d * kNR, kNR, smaller(kRun, depth - d));
+        if (!first || d) {
+          FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+            FASTCNN_UNROLL for (int64_t half = 0; half < 2; ++half) if (half * kLanes < columns) tile.c[i][half] =
+                load_upto(at + i * y_stride + half * kLanes, smaller(kLanes, columns - half * kLanes)) +
+                tile.c[i][half];
+          }
+        }
         if (columns == kNR) {
           tile.store_to(at, y_stride);
         } else {
@@ -111,7 +132,7 @@ FASTCNN_INLINE void pack_columns(const float* w, int64_t K, int64_t depth, int64
 
 void dense_forward(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y,
                    const Scratch& scratch) {
-  if (s.N <= kStreamRows) return forward_streaming(s, x, w, b, with_relu, y);
+  if (s.N <= kStreamRows) return forward_streaming(s, x, w, b, with_relu, y, scratch);
   parallel_for_tasks(ceil_div(s.K, kColumns), s.N * s.C * s.K, [&](int64_t task, int worker) {
     float* packed = worker_floats(scratch, worker);
     const int64_t k = task * kColumns, width = smaller(kColumns, s.K - k);
