@@ -177,7 +177,8 @@ def _network_line(row: Row) -> str:
 def _layer_line(row: Row) -> str:
     rate = f"{row['rate']:.1f} {row['unit']}"
     ratio = f"{row['numpy_seconds'] / row['seconds']:.2f} x" if row["passed"] else "FAIL"
-    operation = row["operation"].removesuffix("_forward") + (f" x{row['batch']}" if row["batch"] > 1 else "")
+    operation = row["operation"].removesuffix("_forward").replace("global_average_pool2d", "global_average")
+    operation += f" x{row['batch']}" if row["batch"] > 1 else ""
     return (
         f"{row['layer']:<27}{operation:<22}{1e3 * row['seconds']:11.3f}{1e3 * row['numpy_seconds']:9.3f}{ratio:>8}"
         f"{rate:>15}{100 * row['roof_share']:6.0f} %"
