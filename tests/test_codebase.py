@@ -52,7 +52,7 @@ def files_with(pattern: str) -> set[str]:
     ("folder", "allowed"),
     [
         ("core", r'"core/|<(?!pybind11|Python|numpy)'),
-        ("simd", r"<(cstdint|cstddef|immintrin\.h|arm_neon\.h)>"),
+        ("simd", r'"simd/|<(cstdint|cstddef|immintrin\.h|arm_neon\.h)>'),
         ("kernels", r'"(core|simd|kernels)/|<(cstdint|cstddef)>'),
         ("bindings", r'"(core|bindings)/|<'),
     ],
@@ -102,7 +102,9 @@ def test_a_stem_names_a_file_of_every_layer(stem: str) -> None:
 @needs_sources
 def test_the_table_has_no_hole() -> None:
     declared = set(re.findall(r"\(\*(\w+)\)\(", code(CPP / "core" / "kernels.hpp")))
-    filled = re.findall(r"\bkernels\.(\w+) = ", "".join(code(path) for path in sources("kernels")))
+    filled = re.findall(
+        r"\bkernels\.(\w+) = ", "".join(code(path) for path in sources("kernels") if path.name != "table_amx.cpp")
+    )
     assert declared
     assert sorted(filled) == sorted(declared | {"isa", "lanes"})
 

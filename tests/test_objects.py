@@ -27,7 +27,7 @@ def isa_flags() -> dict[str, list[str]]:
     common = re.search(r"target_compile_options\(fastcnn_\$\{name\} PRIVATE ([^)]*)\)", text)
     assert common, "CMakeLists.txt: the flags of the kernels are not where they were"
     shared = [flag for flag in common[1].split() if not flag.startswith("$")]
-    rows = re.findall(r'fastcnn_isa\((\w+) "([^"]*)" (\d+)\)', text)
+    rows = re.findall(r'fastcnn_isa\((\w+) "([^"$]*)" (\d+) \$', text)
     return {
         name: [*flags.split(), *shared, f"-DFASTCNN_ISA={name}", f"-DFASTCNN_LANES={lanes}"]
         for name, flags, lanes in rows

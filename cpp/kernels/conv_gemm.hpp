@@ -7,7 +7,7 @@
 // A block of rows is first copied, normalised on the way if asked, into the order in which the micro-kernel reads it:
 // [tile][plane][row of the tile][kDepth]. Pixels of x itself lie a power of two apart and would share a few cache sets.
 // The product of a block and a panel goes chunk by chunk of planes, so that the panel's part stays in the L1 cache for
-// all tiles of the block; sums wait in memory meanwhile, each still one chain in ascending k.
+// all tiles of the block; a chunk's sums are one chain in ascending k, and chunks are added up in memory.
 //
 // Pictures have so few channels that copying every tap costs more than multiplying: there a block is whole output rows,
 // and the rows of x under it are copied once, with their padding, into a strip in which each window is found in place.
@@ -127,10 +127,7 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
             }
           }
           Tile<MR> tile;
-          if (chunk)
-            tile.load_from(panel + m * kNR, kNR);
-          else
-            tile.zero();
+          tile.zero();
           const float* a = placed_rows + m * d.planes * kDepth;
           const float* next = begin < end ? b + planes[begin].weights + (end - begin) * kDepth * kNR : b;
           Ahead ahead(next, end - begin, m, count, rows);
@@ -139,6 +136,7 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
             ahead.fetch();
             tile.multiply(BlockA<kDepth, 1>{a + k * MR * kDepth}, weights, kNR, planes[k].count);
           }
+          if (chunk) tile.add_from(panel + m * kNR, kNR);
           if (last)
             finish(tile, after, column, width, offsets, target);
           else

@@ -54,6 +54,12 @@ struct Tile {
       c[i][1] = load(y + i * row_stride + kLanes);
     }
   }
+  FASTCNN_INLINE void add_from(const float* y, int64_t row_stride) {
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+      c[i][0] += load(y + i * row_stride);
+      c[i][1] += load(y + i * row_stride + kLanes);
+    }
+  }
   FASTCNN_INLINE void store_to(float* y, int64_t row_stride) const {
     FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
       store(y + i * row_stride, c[i][0]);
