@@ -5,8 +5,8 @@ allocator of the setting "tcmalloc"; models are those of `peers/export.py`. `ben
 
     python bench/contest_table.py --environments peers --models models --json results.jsonl
 
-As in `compare_peers.py`, outputs must agree before anything is timed, and engines are called in turn. A process
-runs one network in one variant: its peak memory includes loading. All of it takes about 25 minutes.
+As in `compare_peers.py`, outputs must agree before anything is timed, and engines are called in turn. A process runs
+one network in one variant: its peak memory includes loading. All of it takes about 25 minutes.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def tables(rows: Sequence[tuple[str, str]]) -> str:
     times = [head + " best of six | best of four |", rule + " ---: | ---: |", *(row[0] for row in rows)]
     memory = [head, rule, *(row[1] for row in rows)]
     explained = [
-        "\nMedian ms a call (ratio to fastcnn) way, the fastest of each engine; best of all and of the first four:\n",
+        "\nMedian ms a call (ratio to fastcnn) of each engine's fastest way; the best of all and of the first four:\n",
         "\nPeak MiB of these processes, loading included:\n",
     ]
     return "\n".join([explained[0], *times, explained[1], *memory])

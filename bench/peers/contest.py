@@ -168,7 +168,7 @@ def table(title: str, images: int, results: Sequence[Result]) -> str:
     for result in sorted((r for r in results if not r.failure), key=lambda r: r.median):
         p90 = sorted(result.seconds)[int(0.9 * len(result.seconds))]
         ratio = f"{result.median / ours:.2f}" if ours else "-"
-        times = "".join(f"{1e3 * seconds:>10.2f}" for seconds in (result.median, min(result.seconds), p90))
+        times = "".join(f"{1e3 * seconds:>10.3f}" for seconds in (result.median, min(result.seconds), p90))
         rest = f"{ratio:>10}{result.peak_rss_bytes / 2**20:>10.0f}{result.disagreement:>10.1e}"
         lines.append(f"  {result.label:<29}{times}{images / result.median:>10.2f}{rest}")
     lines += [f"  {result.label:<29}{'FAIL':>10}  {result.failure}" for result in results if result.failure]
