@@ -32,22 +32,39 @@ def _file(workload: Workload, models: Path) -> Path:
     return workload.file(models, ".keras")
 
 
+def _graph_file(workload: Workload, models: Path) -> Path:
+    return workload.file(models, ".tensorflow.pb")
+
+
+def _write_graph(model: Any, path: Path) -> None:
+    """Writes the model's graph from "images" to "logits" with its variables as constants."""
+    signature = [tf.TensorSpec(model.inputs[0].shape, name="images")]
+    logits = tf.function(lambda images: tf.identity(model(images, training=False), name="logits"), signature)
+    frozen = convert_variables_to_constants_v2(logits.get_concrete_function())
+    path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
+
+
+def _frozen(x: Array, path: Path, threads: int) -> Callable[[], Any]:
+    """Returns what runs a file of `_write_graph` on x in a session: a concrete function would take 12 GB for VGG16."""
+    definition = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    with tf.Graph().as_default() as graph:
+        images = tf.compat.v1.placeholder(tf.float32, x.shape)
+        (logits,) = tf.import_graph_def(definition, {"images:0": images}, ["logits:0"], name="")
+    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=1)
+    run = tf.compat.v1.Session(graph=graph, config=config).make_callable(logits, [images])
+    return lambda: run(x)
+
+
 def _caller(model: Any, x: Array, variant: str) -> Callable[[], Any]:
-    """Returns what runs the model on x."""
+    """Returns what runs a Keras model on x."""
     if variant == "predict":
         return lambda: model.predict(x, batch_size=len(x), verbose=0)
     if variant == "predict_on_batch":
         return lambda: model.predict_on_batch(x)
     if variant == "call":
         return lambda: model(x, training=False).numpy()
-
-    @tf.function(input_signature=[tf.TensorSpec(x.shape)], jit_compile=variant == "jit")  # type: ignore[untyped-decorator]
-    def logits(images: Any) -> Any:
-        return model(images, training=False)
-
-    if variant == "frozen":
-        frozen = convert_variables_to_constants_v2(logits.get_concrete_function())
-        return lambda: frozen(tf.constant(x))[0].numpy()
+    signature = [tf.TensorSpec(x.shape)]
+    logits = tf.function(lambda images: model(images, training=False), signature, jit_compile=variant == "jit")
     return lambda: logits(x).numpy()
 
 
@@ -61,14 +78,18 @@ class TensorFlowEngine:
         for layer, arrays in keras_weights(state, workload.model).items():
             model.get_layer(layer).set_weights(arrays)
         model.save(_file(workload, models))
+        _write_graph(model, _graph_file(workload, models))
 
     def __init__(self, workload: Workload, models: Path) -> None:
         require(workload, "tensorflow", ("infer",), VARIANTS)
+        x = workload.images()
+        self._logits: Array
+        if workload.variant == "frozen":
+            self._call = _frozen(x, _graph_file(workload, models), workload.threads)
+            return
         tf.config.threading.set_intra_op_parallelism_threads(workload.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        model = keras.models.load_model(_file(workload, models), compile=False)
-        self._call = _caller(model, workload.images(), workload.variant)
-        self._logits: Array
+        self._call = _caller(keras.models.load_model(_file(workload, models), compile=False), x, workload.variant)
 
     def step(self) -> None:
         self._logits = cast(Array, self._call())
