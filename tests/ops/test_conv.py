@@ -154,6 +154,7 @@ def test_empty_batch(isa: str) -> None:
 
 SPECIAL = np.array([np.nan, np.inf, -np.inf], np.float32)
 WIDTHS = range(1, 34)
+MAP = (7, 5)  # pixels enough for tile registers
 SHAPES = {"3x3": (3, ONE), "1x1": (1, ((0, 0), (0, 0)))}
 
 
@@ -187,7 +188,7 @@ def check_special(row: str, y: Array, expected: Expected, algorithm: str) -> Non
 @pytest.mark.parametrize("width", WIDTHS)
 def test_special_values_in_images(width: int, shape: str) -> None:
     window, padding = SHAPES[shape]
-    case = ConvCase(len(SPECIAL) * width, 5, 4, width, width, window, window, padding=padding)
+    case = ConvCase(len(SPECIAL) * width, *MAP, width, width, window, window, padding=padding)
     rng = np.random.default_rng(width)
     x, dy = with_special(rng, *case.x_shape), with_special(rng, *case.y_shape)
     finite, w = nonzero(rng, *case.x_shape), nonzero(rng, *case.w_shape)
@@ -215,7 +216,7 @@ def test_special_values_in_weights(value: float, shape: str) -> None:
     """Every other channel has the value at the first tap, which some outputs have in the padding: 0 * Inf is NaN."""
     window, padding = SHAPES[shape]
     for width in WIDTHS:
-        case = ConvCase(1, 5, 4, width, width, window, window, padding=padding)
+        case = ConvCase(1, *MAP, width, width, window, window, padding=padding)
         rng = np.random.default_rng(width)
         shapes = (case.x_shape, case.y_shape, case.w_shape, (width,))
         x, dy, w, bias = (nonzero(rng, *shape) for shape in shapes)
@@ -243,12 +244,12 @@ def test_special_values_in_weights(value: float, shape: str) -> None:
 def test_special_values_in_weight_gradients(value: float, shape: str) -> None:
     window, padding = SHAPES[shape]
     for width in WIDTHS:
-        case = ConvCase(2, 5, 4, width, width, window, window, padding=padding)
+        case = ConvCase(2, *MAP, width, width, window, window, padding=padding)
         rng = np.random.default_rng(width)
         x, dy = nonzero(rng, *case.x_shape), nonzero(rng, *case.y_shape)
         special_x, special_dy = x.copy(), dy.copy()
-        special_x[1, width % 5, width % 4, ::2] = value
-        special_dy[1, width % 5, width % 4, ::2] = value
+        special_x[1, width % MAP[0], width % MAP[1], ::2] = value
+        special_dy[1, width % MAP[0], width % MAP[1], ::2] = value
         pairs = [(a, b, expected_backward_weights(case, a, b)) for a, b in ((special_x, dy), (x, special_dy))]
         for isa in each_isa():
             for a, b, expected in pairs:
@@ -276,7 +277,7 @@ def test_nan_wins_the_pool_of_the_epilogue(width: int) -> None:
 
 def test_denormals_are_kept(isa: str) -> None:
     """Multiples of 2^-149 have exact sums; flushing them would give zeros."""
-    for case in (ConvCase(2, 6, 5, 3, 17, 3, 3, padding=ONE), ConvCase(2, 6, 5, 19, 9, 3, 3, padding=ONE)):
+    for case in (ConvCase(2, *MAP, 3, 17, 3, 3, padding=ONE), ConvCase(2, *MAP, 19, 9, 3, 3, padding=ONE)):
         rng = np.random.default_rng(1)
         x, w, dy = integers(rng, *case.x_shape), integers(rng, *case.w_shape), integers(rng, *case.y_shape)
         tiny = np.float32(reference.SMALLEST_FLOAT32)
@@ -287,6 +288,36 @@ def test_denormals_are_kept(isa: str) -> None:
         assert np.array_equal(dx, reference.conv2d_backward_data(dy, w, case.x_shape, **case.options) * tiny)
         _core.conv2d_backward_weights(x * tiny, dy, dw, **case.options)
         assert np.array_equal(dw, reference.conv2d_backward_weights(x, dy, case.w_shape, **case.options) * tiny)
+
+
+def powers(rng: np.random.Generator, least: int, most: int, *shape: int) -> Array:
+    """Return random powers of two as float64."""
+    return np.ldexp(1.0, rng.integers(least, most + 1, shape))
+
+
+@pytest.mark.parametrize("channels", [5, 32, 40])
+def test_pixels_and_channels_of_any_magnitude(isa: str, channels: int) -> None:
+    """Small integers times a power of two a pixel and one an output channel: within the range all sums are exact."""
+    case = ConvCase(2, *MAP, channels, 50, 1, 1)
+    rng = np.random.default_rng(channels)
+    x, w, dy = integers(rng, *case.x_shape), integers(rng, *case.w_shape), integers(rng, *case.y_shape)
+    for low, high in ((-140, -100), (-60, 60), (90, 115)):
+        of_pixel = powers(rng, low, high, *case.x_shape[:3], 1)
+        of_output = powers(rng, -60, 60, case.K)
+        of_pixel[0, 0, 0] = of_output[7] = 1  # usual ones among them
+        y, dx = np.zeros(case.y_shape, np.float32), np.zeros(case.x_shape, np.float32)
+        with np.errstate(over="ignore", under="ignore"):
+            unit = of_pixel * of_output
+            expected = (reference.conv2d_forward(x, w) * unit).astype(np.float32)
+        packed = case.pack((w * of_output).astype(np.float32), "gemm")
+        _core.conv2d_forward((x * of_pixel).astype(np.float32), packed, y)
+        within = (unit >= reference.SMALLEST_FLOAT32) & (unit <= 2.0**115)
+        assert np.count_nonzero(within) > within.size / 10
+        assert np.array_equal(y[within], expected[within])
+        assert np.all(np.abs(y[unit < reference.SMALLEST_FLOAT32]) < 2.0**-125)
+        turned = case.pack(w, "gemm", backward_data=True)
+        _core.conv2d_backward_data((dy * of_pixel).astype(np.float32), turned, dx)
+        assert np.array_equal(dx, (reference.conv2d_backward_data(dy, w, case.x_shape) * of_pixel).astype(np.float32))
 
 
 SPREAD = [ConvCase(3, 20, 21, 2, 9, 3, 3, padding=ONE), ConvCase(2, 30, 31, 17, 5, 1, 1)]
