@@ -193,3 +193,29 @@ print("done")
 def test_workers_that_fell_asleep_come_back_and_a_forked_child_does_without() -> None:
     done = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=120)
     assert done.stdout == "done\n", done.stderr
+
+
+AFFINITY = """
+import numpy as np, os, time
+import fastcnn
+from fastcnn import Input, Sequential, layers
+
+own = os.sched_getaffinity(0)
+fastcnn.set_num_threads(2)
+model = Sequential([Input((32, 32, 3)), layers.Conv2D(64, 3, activation="relu"), layers.Conv2D(64, 3)])
+for _ in range(3):
+    model.predict(np.ones((2, 32, 32, 3), np.float32))
+    time.sleep(0.01)  # the worker falls asleep
+assert os.sched_getaffinity(0) == own
+others = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task") if int(thread) != os.getpid()]
+assert all(mask and mask <= own for mask in others)
+print(sum(len(mask) == len(own) - 1 for mask in others))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+def test_a_worker_is_woken_on_another_processor_than_the_caller_s() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "OPENBLAS_"))}
+    command = [sys.executable, "-c", AFFINITY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout == "1\n", done.stderr

@@ -82,7 +82,7 @@ const Row kRows[] = {
      "x86-64-v4 (AVX-512 F, BW, CD, DQ, VL)"},
 #endif
 #ifdef FASTCNN_HAS_AMX
-    {"amx", amx::table, tiles_granted, false, "AMX (AMX-TILE, AMX-BF16) and a Linux that grants it, or x86-64-v4"},
+    {"amx", amx::table, tiles_granted, false, "x86-64-v4, AMX-TILE and AMX-BF16, granted by the system"},
 #endif
 #ifdef FASTCNN_HAS_NEON
     {"neon", neon::table, [] { return true; }, false, "ARMv8-A"},

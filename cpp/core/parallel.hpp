@@ -11,7 +11,10 @@
 #include <mutex>
 #include <omp.h>
 #include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
 #include <thread>
+#include <unistd.h>
 
 #include "core/float_environment.hpp"
 #include "core/threads.hpp"
@@ -62,8 +65,9 @@ inline void pause_processor() {
 #endif
 }
 
-// Waits until `state` is no longer `value`: awake for longer than most gaps between two layers, then asleep.
-inline void await_change(const std::atomic<int>& state, int value) {
+// Waits until `state` is no longer `value`: awake for longer than most gaps between two layers, then asleep, which
+// `asleep` tells.
+inline void await_change(const std::atomic<int>& state, int value, std::atomic<bool>& asleep) {
   using Clock = std::chrono::steady_clock;
   constexpr auto kAwake = std::chrono::microseconds(50);
   const auto asleep_at = Clock::now() + kAwake;
@@ -73,7 +77,21 @@ inline void await_change(const std::atomic<int>& state, int value) {
       pause_processor();
     }
   } while (Clock::now() < asleep_at);
+  asleep.store(true, std::memory_order_relaxed);
   state.wait(value, std::memory_order_acquire);
+  asleep.store(false, std::memory_order_relaxed);
+}
+
+// Lets a thread run on the caller's processors but for the one the caller is on. Where two processors share no cache,
+// Linux likes to wake a thread beside the one that wakes it; there it would get no time, since the caller goes on, and
+// it may be many milliseconds until it is moved. A user who binds OpenMP's threads to places has decided otherwise.
+inline void keep_off_this_processor(pid_t thread) {
+  cpu_set_t processors;
+  const int here = sched_getcpu();
+  if (here < 0 || omp_get_proc_bind() != omp_proc_bind_false) return;
+  if (sched_getaffinity(0, sizeof processors, &processors) != 0) return;
+  CPU_CLR(here, &processors);
+  if (CPU_COUNT(&processors) > 0) sched_setaffinity(thread, sizeof processors, &processors);
 }
 
 // A thread that runs tasks for others. Only the one whom it is lent to offers, and takes back what was not begun.
@@ -82,16 +100,19 @@ class alignas(64) Worker {
   void offer(Tasks& tasks, int member) {
     tasks_ = &tasks;
     member_ = member;
+    if (asleep_.load(std::memory_order_relaxed)) keep_off_this_processor(thread_);
     change(kOffered);
   }
   void end() {
     int seen = kOffered;
     if (state_.compare_exchange_strong(seen, kIdle)) return;  // it came too late
-    if (seen == kTaken) await_change(state_, kTaken);
+    std::atomic<bool> caller_asleep{false};
+    if (seen == kTaken) await_change(state_, kTaken, caller_asleep);
   }
   [[noreturn]] void serve() {
+    thread_ = static_cast<pid_t>(syscall(SYS_gettid));
     for (;;) {
-      await_change(state_, kIdle);
+      await_change(state_, kIdle, asleep_);
       int seen = kOffered;
       if (!state_.compare_exchange_strong(seen, kTaken)) continue;
       tasks_->run(member_);
@@ -108,6 +129,8 @@ class alignas(64) Worker {
     state_.notify_one();
   }
   std::atomic<int> state_{kIdle};
+  std::atomic<bool> asleep_{false};
+  pid_t thread_ = 0;
   int member_ = 0;
   Tasks* tasks_ = nullptr;
 };
