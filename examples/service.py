@@ -90,7 +90,7 @@ def _route(
 
 def _body(environment: Environment) -> bytes:
     length = environment.get("CONTENT_LENGTH") or ""
-    if not length.isascii() or not length.isdigit():
+    if not length.isascii() or not length.isdigit() or len(length) > 18:
         raise RefusedError("411 Length Required", "the request must say its Content-Length in bytes")
     if int(length) > MOST_BYTES:
         raise RefusedError(

@@ -87,6 +87,7 @@ def test_health(ask: Ask) -> None:
         ({"path": "/predict", "method": "GET"}, 405, "/predict takes POST, not GET"),
         ({"path": "/predict", "length": ""}, 411, "Content-Length"),
         ({"path": "/predict", "length": "-1"}, 411, "Content-Length"),
+        ({"path": "/predict", "length": "9" * 5000}, 411, "Content-Length"),
         ({"path": "/predict", "length": "20000001"}, 413, "20,000,001 bytes, the limit is 20,000,000"),
         ({"path": "/predict", "body": b"abc", "length": "9"}, 400, "9 bytes were announced but 3 came"),
         ({"path": "/predict"}, 400, "empty"),

@@ -159,6 +159,8 @@ static float* place_run_scaled(const Run& run, float scale, float* to, int64_t p
   return to;
 }
 
+FASTCNN_INLINE int64_t row_floats(const Depth& d) { return d.planes * tiles::kParts * tiles::kRowParts; }
+
 // What the rows of a block need: factors that scale them back, 0 for a row to be multiplied plainly.
 struct RowNeeds {
   int64_t rare;  // whether any row is not usual
@@ -195,7 +197,7 @@ static void place_rows_on_tiles(const Problem& p, const Depth& d, const Layout& 
   for_tiles<tiles::kRows>(rows, [&](int64_t m, int64_t count) {
     const int64_t part_step = count * tiles::kRowParts;
     for (int64_t i = 0; i < count; ++i, advance(p, at)) {
-      float* const start = out + m * d.planes * tiles::kParts * tiles::kRowParts + i * tiles::kRowParts;
+      float* const start = out + m * row_floats(d) + i * tiles::kRowParts;
       float* to = start;
       vi most{};
       for_runs(p, d, prologue, x, at, joined,
@@ -294,7 +296,7 @@ static void run_task_on_tiles(const Problem& p, const Grid& g, const Depth& d, c
     const int64_t column = j * kNR, width = smaller(kNR, p.K - column);
     const auto finish_tile = [&](int64_t m, int64_t count) FASTCNN_LAMBDA {
       float* const tile = sums + m * kNR;
-      const float* const a = placed_rows + m * d.planes * tiles::kParts * tiles::kRowParts;
+      const float* const a = placed_rows + m * row_floats(d);
       if (needs.rare || state_of(panel) != kUsual) mend(d, planes, needs, a, m, count, panel, tile);
       constexpr int kAtOnce = 8;
       for (int64_t i = 0; i < count; i += kAtOnce)
@@ -311,7 +313,7 @@ static void run_task_on_tiles(const Problem& p, const Grid& g, const Depth& d, c
     int64_t waiting = 0, waiting_count = 0;
     for_tiles<tiles::kRows>(rows, [&](int64_t m, int64_t count) {
       registers.configure(count);
-      const float* const a = placed_rows + m * d.planes * tiles::kParts * tiles::kRowParts;
+      const float* const a = placed_rows + m * row_floats(d);
       // Weights that pass by once come from memory; others are where the last block left them.
       const bool fresh = m == 0 && g.blocks <= 2;
       if (!epilogue.pool)

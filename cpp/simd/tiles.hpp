@@ -24,7 +24,8 @@ constexpr int64_t kColumns = 32;
 constexpr int64_t kRowParts = kGroup / 2;  // floats that one part of a group takes in a row
 constexpr int64_t kGroupB = kParts * kGroup * kColumns / 2;  // floats of a group of B
 
-// Registers 0..3 hold sums, 4 and 5 rows of A, 6 and 7 columns of B; `upper` and `lower` rows. Ends as destroyed.
+// Registers 0..3 hold sums, 4 and 5 the `upper` and `lower` rows of A, 6 and 7 columns of B. They are given back at the
+// end of the object's life.
 struct Registers {
   int64_t upper = 0, lower = 0;
   FASTCNN_INLINE void configure(int64_t rows) {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from planted_faults import FAULTS, ROOT, Fault
+from faults import FAULTS, Fault
+from planted_faults import BUILDS, ROOT
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.why)
@@ -11,6 +12,7 @@ def test_fault_changes_one_place(fault: Fault) -> None:
     text = (ROOT / "cpp" / fault.file).read_text()
     assert fault.apply(text) != text
     assert fault.old not in fault.new
+    assert fault.isa in BUILDS
 
 
 def test_faults_are_distinct() -> None:
