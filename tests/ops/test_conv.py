@@ -320,6 +320,19 @@ def test_pixels_and_channels_of_any_magnitude(isa: str, channels: int) -> None:
         assert np.array_equal(dx, (reference.conv2d_backward_data(dy, w, case.x_shape) * of_pixel).astype(np.float32))
 
 
+def test_channels_of_any_magnitude_beside_one_that_is_not_finite(isa: str) -> None:
+    case = ConvCase(2, *MAP, 40, 50, 1, 1)
+    rng = np.random.default_rng(0)
+    x, w, of_output = integers(rng, *case.x_shape), integers(rng, *case.w_shape), powers(rng, -120, 60, case.K)
+    scaled = (w * of_output).astype(np.float32)
+    scaled[0, 0, 5, 3] = np.inf
+    y = np.zeros(case.y_shape, np.float32)
+    _core.conv2d_forward(x, case.pack(scaled, "gemm"), y)
+    others = np.arange(case.K) != 3
+    assert np.array_equal(y[..., others], (reference.conv2d_forward(x, w) * of_output).astype(np.float32)[..., others])
+    assert not np.any(np.isfinite(y[..., 3]))
+
+
 SPREAD = [ConvCase(3, 20, 21, 2, 9, 3, 3, padding=ONE), ConvCase(2, 30, 31, 17, 5, 1, 1)]
 
 
