@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -197,12 +198,18 @@ def name_points(axes: Any, rows: list[Row], others: list[Any]) -> None:
 # -- bars --------------------------------------------------------------------------------------------------------------
 
 
+def engine_of(label: str) -> str:
+    """Return the engine of a label ENGINE[:VARIANT][@SETTING]."""
+    return re.split("[:@]", label)[0]
+
+
 def bars(
     groups: dict[str, list[tuple[str, float, str]]], path: Path, title: str, label: str, line: float | None
 ) -> None:
     """Draw horizontal bars in groups: (name, value, text behind the bar); `line` marks a value."""
-    names = sorted({name for group in groups.values() for name, _, _ in group}, key=lambda name: (name != OURS, name))
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}  # of an engine in every picture
+    names = {engine_of(name) for group in groups.values() for name, _, _ in group}
+    ordered = sorted(names, key=lambda name: (name != OURS, name))
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(ordered)}  # of an engine in every picture
     count = sum(len(group) + 1 for group in groups.values())
     figure = new_figure(1.2 + 0.235 * count)
     axes = figure.subplots()
@@ -213,7 +220,7 @@ def bars(
         axes.text(0.004 * longest, y, heading, fontsize=9, fontweight="bold", va="center", bbox=white)
         y += 1
         for name, value, text in group:
-            axes.barh(y, value, height=0.78, color=colours[name])
+            axes.barh(y, value, height=0.78, color=colours[engine_of(name)])
             axes.text(value + 0.008 * longest, y, text, fontsize=8.5, va="center")
             ticks.append(y)
             tick_names.append(name)
@@ -239,15 +246,19 @@ def workload_of(row: Row) -> str:
 
 
 def by_workload(rows: list[Row]) -> dict[str, list[Row]]:
-    """Return the rows of engines, fastest first and failures last, for each workload that fastcnn has done."""
+    """Return each engine's fastest way, fastest first and failures last, for each workload that fastcnn has done."""
     groups: dict[str, list[Row]] = {}
     for row in last_of(rows, lambda row: (workload_of(row), row["workload"]["threads"], row["label"])):
         groups.setdefault(workload_of(row), []).append(row)
-    return {
-        name: sorted(group, key=lambda row: (bool(row["failure"]), row.get("median", 0.0)))
-        for name, group in groups.items()
-        if any(row["label"] == OURS and not row["failure"] for row in group)
-    }
+    best: dict[str, list[Row]] = {}
+    for name, group in groups.items():
+        if not any(row["label"] == OURS and not row["failure"] for row in group):
+            continue
+        ways: dict[str, Row] = {}
+        for row in sorted(group, key=lambda row: (bool(row["failure"]), row.get("median", 0.0))):
+            ways.setdefault(engine_of(row["label"]), row)
+        best[name] = list(ways.values())
+    return best
 
 
 def engines(rows: list[Row], out: Path) -> list[Path]:
