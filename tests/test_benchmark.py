@@ -138,10 +138,10 @@ def test_fastcnn_and_numpy_lie_within_the_bounds(shape: Shape, direction: str) -
 
 
 def test_arithmetic_and_traffic() -> None:
-    (work,) = works(Convolution(12, 12, 18, 24, 3, 3, (1, 1), ONE), 2, "forward")
+    (work,) = works(Convolution(32, 32, 64, 80, 3, 3, (1, 1), ONE), 2, "forward")
     assert work.algorithm == "winograd"
-    assert work.flops == 2 * 2 * 144 * 9 * 18 * 24
-    assert work.nbytes == 4 * (2 * 144 * (18 + 24) + 9 * 18 * 24)
+    assert work.flops == 2 * 2 * 1024 * 9 * 64 * 80
+    assert work.nbytes == 4 * (2 * 1024 * (64 + 80) + 9 * 64 * 80)
     (work,) = works(Pooling("max", 8, 6, 5, (2, 2), (2, 2), NONE), 2, "forward")
     assert (work.flops, work.nbytes) == (0, 4 * 2 * 5 * (48 + 12))
     _, work = works(Product(33, 18), 2, "backward")

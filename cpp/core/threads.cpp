@@ -14,7 +14,7 @@
 namespace fastcnn {
 namespace {
 
-constexpr int64_t kSerialWork = 200'000;  // multiply-adds; below, waking a second core costs more than it brings
+constexpr int64_t kSerialWork = 500'000;  // multiply-adds; below, waking a second core costs more than it brings
 
 int affinity_threads() {
   cpu_set_t set;

@@ -57,48 +57,32 @@ FASTCNN_INLINE void pool_panel(const float* panel, int64_t Q, int64_t width, flo
 }
 
 // Adds bias and residual, applies ReLU, stores the first `width` columns.
-template <int MR>
-FASTCNN_INLINE void finish(Tile<MR>& tile, const Epilogue& epilogue, int64_t column, int64_t width,
+template <int MR, int kVectors>
+FASTCNN_INLINE void finish(Tile<MR, kVectors>& tile, const Epilogue& epilogue, int64_t column, int64_t width,
                            const int64_t* offsets, float* y) {
   const float* const residual = epilogue.residual;
   if (epilogue.bias) {
-    const vf b0 = load_upto(epilogue.bias + column, smaller(kLanes, width));
-    const vf b1 = width > kLanes ? load_upto(epilogue.bias + column + kLanes, width - kLanes) : vf{};
-    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-      tile.c[i][0] += b0;
-      tile.c[i][1] += b1;
+    vf bias[kVectors];
+    FASTCNN_UNROLL for (int v = 0; v < kVectors; ++v) {
+      const int64_t first = v * kLanes;
+      bias[v] = width > first ? load_upto(epilogue.bias + column + first, smaller(kLanes, width - first)) : vf{};
     }
+    tile.each([&](vf& sum, int, int64_t first) FASTCNN_LAMBDA { sum += bias[first / kLanes]; });
   }
-  if (width == kNR) {
-    if (residual) {
-      FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-        tile.c[i][0] += load(residual + offsets[i]);
-        tile.c[i][1] += load(residual + offsets[i] + kLanes);
-      }
-    }
-    if (epilogue.relu) {
-      FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-        tile.c[i][0] = relu(tile.c[i][0]);
-        tile.c[i][1] = relu(tile.c[i][1]);
-      }
-    }
-    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-      store(y + offsets[i], tile.c[i][0]);
-      store(y + offsets[i] + kLanes, tile.c[i][1]);
-    }
-  } else {
-    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-      FASTCNN_UNROLL for (int half = 0; half < 2; ++half) {
-        const int64_t n = smaller(kLanes, width - half * kLanes);
-        if (n > 0) {
-          vf v = tile.c[i][half];
-          if (residual) v += load_upto(residual + offsets[i] + half * kLanes, n);
-          if (epilogue.relu) v = relu(v);
-          store_upto(y + offsets[i] + half * kLanes, v, n);
-        }
-      }
-    }
+  if (width == kVectors * kLanes) {
+    if (residual)
+      tile.each([&](vf& sum, int i, int64_t first) FASTCNN_LAMBDA { sum += load(residual + offsets[i] + first); });
+    if (epilogue.relu) tile.each([](vf& sum, int, int64_t) FASTCNN_LAMBDA { sum = relu(sum); });
+    tile.each([&](const vf& sum, int i, int64_t first) FASTCNN_LAMBDA { store(y + offsets[i] + first, sum); });
+    return;
   }
+  tile.each([&](vf sum, int i, int64_t first) FASTCNN_LAMBDA {
+    const int64_t n = smaller(kLanes, width - first);
+    if (n <= 0) return;
+    if (residual) sum += load_upto(residual + offsets[i] + first, n);
+    if (epilogue.relu) sum = relu(sum);
+    store_upto(y + offsets[i] + first, sum, n);
+  });
 }
 
 // What follows when a block's part of a panel is complete: statistics of it, or its maxima.
@@ -109,14 +93,18 @@ static void finish_panel(const Problem& p, const Epilogue& epilogue, int64_t blo
     block_statistics(y + first * p.K + column, rows, p.K, width, mean, mean + p.K);
   }
   if (!epilogue.pool) return;
-  const int64_t out = block * (p.OW / 2) * p.K + column;
-  pool_panel(panel, p.OW, width, y + out, epilogue.argmax ? epilogue.argmax + out : nullptr, p.K);
-  if (!epilogue.relu) return;
-  for (int64_t q = 0; q < p.OW / 2; ++q)
-    for (int64_t c = 0; c < width; c += kLanes) {
-      float* at = y + out + q * p.K + c;
-      store_upto(at, relu(load_upto(at, smaller(kLanes, width - c))), smaller(kLanes, width - c));
-    }
+  const int64_t pairs = rows / (2 * p.OW), pooled = p.OW / 2;
+  const Pixel at = pixel(p, first);
+  int64_t out = (at.n * (p.OH / 2) + at.oh / 2) * pooled * p.K + column;
+  for (int64_t i = 0; i < pairs; ++i, panel += 2 * p.OW * kNR, out += pooled * p.K) {
+    pool_panel(panel, p.OW, width, y + out, epilogue.argmax ? epilogue.argmax + out : nullptr, p.K);
+    if (!epilogue.relu) continue;
+    for (int64_t q = 0; q < pooled; ++q)
+      for (int64_t c = 0; c < width; c += kLanes) {
+        float* best = y + out + q * p.K + c;
+        store_upto(best, relu(load_upto(best, smaller(kLanes, width - c))), smaller(kLanes, width - c));
+      }
+  }
 }
 
 }  // namespace gemm

@@ -20,15 +20,15 @@ namespace fastcnn::FASTCNN_ISA {
 namespace gemm {
 
 // All taps of MR neighbouring outputs; the distance between two must be a constant for the micro-kernel's addresses.
-template <int DISTANCE, int MR>
-FASTCNN_INLINE void multiply_apart(Tile<MR>& tile, const Problem& p, const float* a, int64_t pitch, const float* b) {
+template <int DISTANCE, class T>
+FASTCNN_INLINE void multiply_apart(T& tile, const Problem& p, const float* a, int64_t pitch, const float* b) {
   const int64_t length = p.columns.count * p.C;
   for (int64_t r = 0; r < p.rows.count; ++r, a += pitch, b += length * kNR)
     tile.multiply(BlockA<DISTANCE, 1>{a}, b, kNR, length);
 }
 
-template <int MR>
-FASTCNN_INLINE void multiply_windows(Tile<MR>& tile, const Problem& p, const float* a, int64_t pitch, const float* b) {
+template <class T>
+FASTCNN_INLINE void multiply_windows(T& tile, const Problem& p, const float* a, int64_t pitch, const float* b) {
   switch (p.in_step_w * p.C) {
     case 1:
       return multiply_apart<1>(tile, p, a, pitch, b);
@@ -42,7 +42,7 @@ FASTCNN_INLINE void multiply_windows(Tile<MR>& tile, const Problem& p, const flo
 static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, const Prologue& prologue, const float* x,
                            const float* packed, const Epilogue& epilogue, float* y, int64_t block, int64_t group,
                            int64_t& placed, char* memory) {
-  const int64_t first = first_output(p, g, epilogue.pool, block);
+  const int64_t first = outputs(p, g, epilogue.pool, block).first;
   const Strip area = strip(p, g);
   float* a = reinterpret_cast<float*>(memory + l.rows);
   float* panel = reinterpret_cast<float*>(memory + l.panel);
@@ -64,10 +64,15 @@ static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, con
           if (!epilogue.pool) {
             FASTCNN_UNROLL for (int i = 0; i < MR; ++i) prefetch_to_write(y + offsets[i]);
           }
-          Tile<MR> tile;
-          tile.zero();
-          multiply_windows(tile, p, a + row * p.in_step_h * area.pitch + m * p.in_step_w * p.C, area.pitch, b);
-          finish(tile, after, column, width, offsets, epilogue.pool ? panel : y);
+          const auto run_tile = [&](auto tile) FASTCNN_LAMBDA {
+            tile.zero();
+            multiply_windows(tile, p, a + row * p.in_step_h * area.pitch + m * p.in_step_w * p.C, area.pitch, b);
+            finish(tile, after, column, width, offsets, epilogue.pool ? panel : y);
+          };
+          if (width <= kLanes)
+            run_tile(Tile<MR, 1>());
+          else
+            run_tile(Tile<MR>());
         });
       });
     finish_panel(p, epilogue, block, first, g.block_rows, column, width, panel, y);
@@ -79,13 +84,12 @@ static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, con
 static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layout& l, const Prologue& prologue,
                      const float* x, const float* packed, const Epilogue& epilogue, float* y, int64_t block,
                      int64_t group, int64_t& placed, char* memory) {
-  const int64_t first = first_output(p, g, epilogue.pool, block);
-  const int64_t rows = epilogue.pool ? g.block_rows : smaller(g.block_rows, p.N * p.OH * p.OW - first);
+  const auto [first, rows] = outputs(p, g, epilogue.pool, block);
   Plane* planes = reinterpret_cast<Plane*>(memory + l.planes);
   float* placed_rows = reinterpret_cast<float*>(memory + l.rows);
   float* panel = reinterpret_cast<float*>(memory + l.panel);
   if (placed != block) {
-    if (placed < 0) make_planes(p, d, planes);
+    if (placed < 0) make_planes(p, g, d, planes);
     place_rows(p, d, prologue, x, first, rows, reinterpret_cast<float*>(memory + l.joined), placed_rows);
     placed = block;
   }

@@ -94,10 +94,11 @@ constexpr int64_t kBlockFloats = 96 * 1024;
 constexpr int64_t kFewRows = 98;  // below, the weights would pass by too often
 constexpr int64_t kStripRows = 224;
 constexpr int64_t kTasks = 16;  // at least so many, so that no core idles at the end
+constexpr int64_t kTileMostDepth = 4608;
 #if FASTCNN_TILES
 constexpr int64_t kTileBlockRows = 224;
 constexpr int64_t kTileBlockFloats = 224 * 1024;
-constexpr int64_t kTileFewRows = 64;
+constexpr int64_t kTileFewRows = 50;
 #endif
 
 FASTCNN_INLINE int64_t panels(int64_t K) { return ceil_div(K, kNR); }
@@ -114,10 +115,10 @@ FASTCNN_INLINE bool in_strip(const Problem& p) {
 }
 
 // Whether the products are done on tile registers, with weights packed for them. Beyond so many values of k the rows of
-// a block of useful size no longer fit in the L2 cache; for maps of few pixels reading the weights takes longest, which
-// are half as large again in three parts. A function of one image's shape, the same for all phases of backward-data.
+// a block of useful size no longer fit in the L2 cache; for maps of few pixels reading the weights takes longest. A
+// function of one image's shape, the same for all phases of backward-data.
 FASTCNN_INLINE bool on_tiles(const Problem& p) {
-  return FASTCNN_TILES && !in_strip(p) && p.window * p.C <= 3072 && p.out_H * p.out_W >= 32;
+  return FASTCNN_TILES && !in_strip(p) && p.window * p.C <= kTileMostDepth && p.out_H * p.out_W >= 32;
 }
 
 // How k is cut into planes. Few channels: the taps of a row are joined first, as they lie in the packed weights.
@@ -149,6 +150,7 @@ FASTCNN_INLINE int64_t packed_size(const Problem& p) {
 // How the work is cut; a function of the shape only.
 struct Grid {
   int64_t blocks, block_rows, groups, group_panels;
+  int64_t image_blocks;  // of whole output rows; 0: blocks run on from one image to the next
 };
 
 // Output rows of a block: as many as divide the map and keep within kStripRows outputs.
@@ -174,9 +176,65 @@ FASTCNN_INLINE int64_t tiles_a_block(int64_t M, int64_t limit) {
   return best;
 }
 
+#if FASTCNN_TILES
+// The pixels under `rows` output rows, in a plane for each phase of the strides, padding included. Output (h, w) is row
+// h * width + w of the products, and a tap finds its pixel at that row plus a constant; rows with w >= OW do not count.
+struct Area {
+  int64_t first_h, first_w;  // of the taps' offsets
+  int64_t height, width, outputs;
+  int64_t planes, pixels;  // planes; pixels of one, with what the last tile and tap read beyond
+};
+FASTCNN_INLINE int64_t first_offset(const Axis& axis) {
+  return smaller(axis.offset, axis.offset + (axis.count - 1) * axis.offset_step);
+}
+FASTCNN_INLINE int64_t reach(const Axis& axis, int64_t in_step) {
+  return (axis.count - 1) * larger(axis.offset_step, -axis.offset_step) / in_step;
+}
+FASTCNN_INLINE Area area(const Problem& p, int64_t rows) {
+  Area a;
+  a.first_h = first_offset(p.rows);
+  a.first_w = first_offset(p.columns);
+  a.height = rows + reach(p.rows, p.in_step_h);
+  a.width = p.OW + reach(p.columns, p.in_step_w);
+  a.outputs = (rows - 1) * a.width + p.OW;
+  a.planes = p.in_step_h * p.in_step_w;
+  a.pixels = tiles::padded_rows(a.outputs) + (a.height - rows) * a.width + a.width - p.OW;
+  return a;
+}
+FASTCNN_INLINE int64_t area_floats(const Problem& p, const Area& a) {
+  return ceil_div(p.C, tiles::kGroup) * tiles::kParts * a.planes * a.pixels * tiles::kRowParts;
+}
+// Whether windows are found in place in an area, so that each pixel is split once and not for every tap.
+FASTCNN_INLINE bool in_area(const Problem& p) {
+  return on_tiles(p) && tap_count(p) > 1 && !depth(p).joined && p.out_step_h == 1 && p.out_step_w == 1 &&
+         2 * area(p, 1).width <= 3 * p.OW;
+}
+// Output rows of a block, of the OH that count; whole pairs where outputs are pooled.
+FASTCNN_INLINE int64_t area_rows(const Problem& p, int64_t OH, int64_t pair) {
+  constexpr int64_t kFloats = kTileBlockFloats * tiles::kParts / 2;
+  const auto fits = [&](int64_t rows) {
+    return area(p, rows).outputs <= kTileBlockRows && area_floats(p, area(p, rows)) <= kFloats;
+  };
+  int64_t rows = pair;
+  while (rows < OH && fits(rows + pair)) rows += pair;
+  return larger(pair, round_up(ceil_div(OH, larger(1, ceil_div(OH, rows))), pair));
+}
+#else
+FASTCNN_INLINE bool in_area(const Problem&) { return false; }
+#endif
+
 FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
   Grid g;
-  if (pool) {  // a block is a pair of output rows
+  g.image_blocks = 0;
+#if FASTCNN_TILES
+  if (in_area(p)) {
+    const int64_t OH = pool ? p.OH / 2 * 2 : p.OH, rows = area_rows(p, OH, pool ? 2 : 1);
+    g.image_blocks = ceil_div(OH, rows);
+    g.block_rows = rows * p.OW;
+    g.blocks = p.N * g.image_blocks;
+  } else
+#endif
+      if (pool) {  // a block is a pair of output rows
     g.blocks = p.N * (p.OH / 2);
     g.block_rows = 2 * p.OW;
   } else if (in_strip(p)) {
@@ -204,6 +262,7 @@ FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
 
 struct Plane {
   int64_t weights, count;  // where its weights begin in a panel, values of k
+  int64_t area;  // where its first row begins in an area
 };
 
 // The rows of x under a block: their number, and the floats from one to the next.
@@ -216,9 +275,9 @@ FASTCNN_INLINE Strip strip(const Problem& p, const Grid& g) {
 }
 
 // One worker's memory: the planes, a tile's rows of joined taps, the rows of a block or its strip, the sums of a panel;
-// on tile registers also what each row needs.
+// on tile registers also parts of weights and what each row needs.
 struct Layout {
-  int64_t planes, joined, rows, panel, needs, bytes;
+  int64_t planes, joined, rows, panel, parts, needs, bytes;
 };
 
 FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bool pool) {
@@ -227,7 +286,7 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
     const Strip area = strip(p, g);
     l.planes = l.joined = l.rows = 0;
     l.panel = round_up((area.rows * area.pitch + kLanes) * 4, 64);
-    l.needs = l.bytes = l.panel + (pool ? g.block_rows * kNR * 4 : 0);
+    l.parts = l.needs = l.bytes = l.panel + (pool ? g.block_rows * kNR * 4 : 0);
     return l;
   }
 #if FASTCNN_TILES
@@ -235,9 +294,17 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
     l.planes = 0;
     l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
     l.rows = l.joined + (d.joined ? (d.planes * tiles::kGroup + kLanes) * 4 : 0);
-    l.panel = l.rows + g.block_rows * d.planes * tiles::kParts * tiles::kRowParts * 4;
-    l.needs = l.panel + g.block_rows * kNR * 4;
-    l.bytes = round_up(l.needs + 64 + g.block_rows * 4, 64);
+    const int64_t rows = tiles::padded_rows(g.block_rows);
+    int64_t floats = rows * d.planes * tiles::kParts * tiles::kRowParts, sums = rows;
+    if (in_area(p)) {
+      const Area a = area(p, g.block_rows / p.OW);
+      floats = larger(floats, area_floats(p, a));
+      sums = tiles::padded_rows(a.outputs);
+    }
+    l.panel = l.rows + floats * 4;
+    l.parts = l.panel + sums * kNR * 4;
+    l.needs = l.parts + tiles::kGroupsB * tiles::kGroupParts * 4;
+    l.bytes = round_up(l.needs + 64 + rows * 4, 64);
     return l;
   }
 #endif
@@ -245,7 +312,7 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
   l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
   l.rows = l.joined + (d.joined ? (kMR * d.planes * kDepth + kLanes) * 4 : 0);
   l.panel = l.rows + g.block_rows * d.planes * kDepth * 4;
-  l.needs = l.bytes = l.panel + (pool || d.planes > kChunkPlanes ? g.block_rows * kNR * 4 : 0);
+  l.parts = l.needs = l.bytes = l.panel + (pool || d.planes > kChunkPlanes ? g.block_rows * kNR * 4 : 0);
   return l;
 }
 
@@ -253,7 +320,19 @@ FASTCNN_INLINE ScratchSize scratch_size(const Problem& p, bool pool) {
   return {0, layout(p, grid(p, pool), depth(p), pool).bytes};
 }
 
-FASTCNN_INLINE void make_planes(const Problem& p, const Depth& d, Plane* planes) {
+#if FASTCNN_TILES
+// Where tap (a, b) of output 0 finds group `i` of its channels in an area, in floats.
+FASTCNN_INLINE int64_t place_in_area(const Problem& p, const Grid& g, int64_t a, int64_t b, int64_t i) {
+  const Area at = area(p, g.block_rows / p.OW);
+  const int64_t h = p.rows.offset + a * p.rows.offset_step - at.first_h;
+  const int64_t w = p.columns.offset + b * p.columns.offset_step - at.first_w;
+  const int64_t plane = h % p.in_step_h * p.in_step_w + w % p.in_step_w;
+  return ((i * tiles::kParts * at.planes + plane) * at.pixels + h / p.in_step_h * at.width + w / p.in_step_w) *
+         tiles::kRowParts;
+}
+#endif
+
+FASTCNN_INLINE void make_planes(const Problem& p, [[maybe_unused]] const Grid& g, const Depth& d, Plane* planes) {
   const int64_t row = p.C * kNR;
   for (int64_t a = 0; a < (d.joined ? 1 : p.rows.count); ++a)
     for (int64_t b = 0; b < (d.joined ? 1 : p.columns.count); ++b) {
@@ -261,13 +340,14 @@ FASTCNN_INLINE void make_planes(const Problem& p, const Depth& d, Plane* planes)
 #if FASTCNN_TILES
       if (on_tiles(p)) {
         const int64_t groups = d.planes / larger(1, d.runs);
-        for (int64_t g = 0; g < groups; ++g)
-          *planes++ = {kPanelHead + ((d.joined ? 0 : tap * groups) + g) * tiles::kGroupB, tiles::kGroup};
+        for (int64_t i = 0; i < groups; ++i)
+          *planes++ = {kPanelHead + ((d.joined ? 0 : tap * groups) + i) * tiles::kGroupB, tiles::kGroup,
+                       in_area(p) ? place_in_area(p, g, a, b, i) : 0};
         continue;
       }
 #endif
       for (int64_t k = 0; k < d.length; k += kDepth)
-        *planes++ = {(d.joined ? 0 : tap * row) + k * kNR, smaller(kDepth, d.length - k)};
+        *planes++ = {(d.joined ? 0 : tap * row) + k * kNR, smaller(kDepth, d.length - k), 0};
     }
 }
 
@@ -301,9 +381,18 @@ FASTCNN_INLINE int64_t output_offset(const Problem& p, int64_t m) {
   return ((at.n * p.out_H + p.out_h + at.oh * p.out_step_h) * p.out_W + p.out_w + at.ow * p.out_step_w) * p.K;
 }
 
-// The first output of a block.
-FASTCNN_INLINE int64_t first_output(const Problem& p, const Grid& g, bool pool, int64_t block) {
-  return pool ? (block / (p.OH / 2) * p.OH + block % (p.OH / 2) * 2) * p.OW : block * g.block_rows;
+// The outputs of a block.
+struct Outputs {
+  int64_t first, count;
+};
+FASTCNN_INLINE Outputs outputs(const Problem& p, const Grid& g, bool pool, int64_t block) {
+  const int64_t image = p.OH * p.OW;
+  if (g.image_blocks) {
+    const int64_t first = block % g.image_blocks * g.block_rows, all = pool ? p.OH / 2 * 2 * p.OW : image;
+    return {block / g.image_blocks * image + first, smaller(g.block_rows, all - first)};
+  }
+  if (pool) return {(block / (p.OH / 2) * p.OH + block % (p.OH / 2) * 2) * p.OW, g.block_rows};
+  return {block * g.block_rows, smaller(g.block_rows, p.N * image - block * g.block_rows)};
 }
 
 }  // namespace gemm

@@ -1,5 +1,5 @@
-// The sums of conv_gemm.hpp on tile registers: blocks of rows and panels of weights as three bfloat16 parts
-// (tiles.hpp).
+// The sums of conv_gemm.hpp on tile registers, from blocks of rows and panels of weights as three bfloat16 parts
+// (tiles.hpp). Rows are split when a block is placed, weights a few groups at a time when they are used.
 //
 // A row or column whose values all lie far from 1 is scaled by a power of two before it is split, and its outputs are
 // scaled back; one with an infinity or NaN is multiplied plainly. So the range of float32 is kept, but for values that
@@ -49,68 +49,63 @@ FASTCNN_INLINE int32_t state_of(const float* panel) {
   return state;
 }
 
-// weight(tap, c, k) -> packed[panel][head, group][part][half][pair][column][2]
+// packed[panel][head, run, group][kGroup][kColumns], zeros beyond a run's `length` and beyond K; row(run, k, column, n)
+// is n <= kLanes neighbouring weights.
 template <class F>
-static void pack_parts(int64_t window, int64_t C, int64_t K, bool joined, const F& weight, float* packed) {
-  const int64_t runs = joined ? 1 : window, length = joined ? window * C : C;
-  const int64_t groups = ceil_div(length, tiles::kGroup), size = panel_floats_on_tiles(window, C, joined);
-  const auto value = [&](int64_t run, int64_t k, int64_t column) {
-    if (k >= length || column >= K) return 0.0f;
-    return joined ? weight(k / C, k % C, column) : weight(run, k, column);
-  };
-  parallel_for_tasks(panels(K), window * C * K * 4 * kMoved, [&](int64_t j, int) {
+static void pack_panels(int64_t runs, int64_t length, int64_t K, const F& row, float* packed) {
+  const int64_t groups = ceil_div(length, tiles::kGroup), size = kPanelHead + runs * groups * tiles::kGroupB;
+  parallel_for_tasks(panels(K), runs * length * K * kMoved, [&](int64_t j, int) {
     float* const head = packed + j * size;
     int32_t state = kUsual;
-    float scales[tiles::kColumns];
-    for (int64_t i = 0; i < tiles::kColumns; ++i) {
-      int32_t most = 0;
+    for (int64_t half = 0; half < 2; ++half) {
+      const int64_t column = j * kNR + half * kLanes, n = smaller(kLanes, K - column);
+      vi most{};
+      float* to = head + kPanelHead + half * kLanes;
       for (int64_t run = 0; run < runs; ++run)
-        for (int64_t k = 0; k < length; ++k) {
-          const int32_t bits = magnitude(value(run, k, j * kNR + i));
-          most = bits > most ? bits : most;
+        for (int64_t k = 0; k < groups * tiles::kGroup; ++k, to += kNR) {
+          const vf w = k < length && n > 0 ? row(run, k, column, n) : vf{};
+          most = larger_lanes(most, reinterpret_cast<vi>(w) & 0x7fffffff);
+          store(to, w);
         }
-      const Range r = range(most);
-      scales[i] = r.scale;
-      head[i] = r.inverse;
-      const int32_t needs = r.plain ? kPlain : r.scale != 1 ? kScaled : kUsual;
-      state = needs > state ? needs : state;
+      vf scales{};
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        const Range r = range(most[lane]);
+        scales[lane] = r.scale;
+        head[half * kLanes + lane] = r.inverse;
+        const int32_t needs = r.plain ? kPlain : r.scale != 1 ? kScaled : kUsual;
+        state = needs > state ? needs : state;
+      }
+      if (state == kUsual) continue;
+      to = head + kPanelHead + half * kLanes;
+      for (int64_t k = 0; k < runs * groups * tiles::kGroup; ++k, to += kNR) store(to, load(to) * scales);
     }
     for (int64_t i = tiles::kColumns; i < kPanelHead; ++i) head[i] = 0;
     __builtin_memcpy(head + tiles::kColumns, &state, 4);
-    float* to = head + kPanelHead;
-    for (int64_t run = 0; run < runs; ++run)
-      for (int64_t g = 0; g < groups; ++g, to += tiles::kGroupB)
-        for (int64_t half = 0; half < 2; ++half)
-          for (int64_t i = 0; i < tiles::kGroup / 2; ++i) {
-            vf x{}, y{};
-            for (int64_t lane = 0; lane < kLanes; ++lane) {
-              const int64_t column = half * kLanes + lane, k = g * tiles::kGroup + i;
-              x[lane] = value(run, k, j * kNR + column) * scales[column];
-              y[lane] = value(run, k + kLanes, j * kNR + column) * scales[column];
-            }
-            const tiles::Parts parts = tiles::split_any(x, y);
-            for (int64_t part = 0; part < tiles::kParts; ++part)
-              store(to + ((part * 2 + half) * 16 + i) * 16, reinterpret_cast<vf>(parts.part[part]));
-          }
   });
 }
 
 static void pack_tiles(const Problem& p, const float* w, const float* scale, float* packed) {
-  pack_parts(
-      p.window, p.C, p.K, depth(p).joined,
-      [&](int64_t tap, int64_t c, int64_t k) {
-        const float value = w[(tap * p.C + c) * p.K + k];
-        return scale ? value * scale[k] : value;
+  const bool joined = depth(p).joined;  // rows of weights follow one another in both cases
+  const int64_t runs = joined ? 1 : p.window, length = joined ? p.window * p.C : p.C;
+  pack_panels(
+      runs, length, p.K,
+      [&](int64_t run, int64_t k, int64_t column, int64_t n) FASTCNN_LAMBDA {
+        const vf weights = load_upto(w + (run * length + k) * p.K + column, n);
+        return scale ? weights * load_upto(scale + column, n) : weights;
       },
       packed);
 }
 // For backward-data; `s` is the shape of the forward pass.
 static void pack_tiles_turned(const Conv2DShape& s, const float* w, const float* scale, float* packed) {
-  pack_parts(
-      s.R * s.S, s.K, s.C, depth(phase_problem(s, 0, 0)).joined,
-      [&](int64_t tap, int64_t k, int64_t c) {
-        const float value = w[(tap * s.C + c) * s.K + k];
-        return scale ? value * scale[k] : value;
+  const bool joined = depth(phase_problem(s, 0, 0)).joined;
+  const int64_t runs = joined ? 1 : s.R * s.S, length = joined ? s.R * s.S * s.K : s.K;
+  pack_panels(
+      runs, length, s.C,
+      [&](int64_t run, int64_t k, int64_t column, int64_t n) FASTCNN_LAMBDA {
+        const int64_t tap = joined ? k / s.K : run, from = joined ? k % s.K : k;
+        vf weights{};
+        for (int64_t lane = 0; lane < n; ++lane) weights[lane] = w[(tap * s.C + column + lane) * s.K + from];
+        return scale ? weights * broadcast(scale[from]) : weights;
       },
       packed);
 }
@@ -161,16 +156,25 @@ static float* place_run_scaled(const Run& run, float scale, float* to, int64_t p
 
 FASTCNN_INLINE int64_t row_floats(const Depth& d) { return d.planes * tiles::kParts * tiles::kRowParts; }
 
-// What the rows of a block need: factors that scale them back, 0 for a row to be multiplied plainly.
+// How the rows of a block were placed, and the factors that scale them back, 0 for a row to be multiplied plainly.
+enum : int64_t { kRowsUsual = 0, kRowsRare = 1, kRowsInArea = 2 };
 struct RowNeeds {
-  int64_t rare;  // whether any row is not usual
+  int64_t state;
   float* inverse;
 };
 FASTCNN_INLINE RowNeeds row_needs(const Layout& l, char* memory) {
   float* const at = reinterpret_cast<float*>(memory + l.needs);
-  int64_t rare;
-  __builtin_memcpy(&rare, at, 8);
-  return {rare, at + 16};
+  int64_t state;
+  __builtin_memcpy(&state, at, 8);
+  return {state, at + 16};
+}
+FASTCNN_INLINE bool usual(vi most) {
+  return tiles::any(most >= static_cast<int32_t>(kFewestBits)) && !tiles::any(most >= static_cast<int32_t>(kMostBits));
+}
+FASTCNN_INLINE int32_t largest(vi lanes) {
+  int32_t bits = 0;
+  for (int64_t lane = 0; lane < kLanes; ++lane) bits = lanes[lane] > bits ? lanes[lane] : bits;
+  return bits;
 }
 
 // f(run) for the runs of k of an output pixel
@@ -192,81 +196,106 @@ static void place_rows_on_tiles(const Problem& p, const Depth& d, const Layout& 
   float* const joined = reinterpret_cast<float*>(memory + l.joined);
   float* const out = reinterpret_cast<float*>(memory + l.rows);
   float* const inverse = row_needs(l, memory).inverse;
-  int64_t rare = 0;
+  int64_t state = kRowsUsual;
   Pixel at = pixel(p, first);
-  for_tiles<tiles::kRows>(rows, [&](int64_t m, int64_t count) {
-    const int64_t part_step = count * tiles::kRowParts;
-    for (int64_t i = 0; i < count; ++i, advance(p, at)) {
-      float* const start = out + m * row_floats(d) + i * tiles::kRowParts;
-      float* to = start;
-      vi most{};
-      for_runs(p, d, prologue, x, at, joined,
-               [&](const Run& run) FASTCNN_LAMBDA { to = place_run(run, to, part_step, most); });
-      inverse[m + i] = 1;
-      if (tiles::any(most >= static_cast<int32_t>(kFewestBits)) && !tiles::any(most >= static_cast<int32_t>(kMostBits)))
-        continue;
-      int32_t bits = 0;
-      for (int64_t lane = 0; lane < kLanes; ++lane) bits = most[lane] > bits ? most[lane] : bits;
-      const Range r = range(bits);
-      if (r.scale == 1 && !r.plain) continue;
-      to = start;
-      for_runs(p, d, prologue, x, at, joined,
-               [&](const Run& run) { to = place_run_scaled(run, r.scale, to, part_step); });
-      inverse[m + i] = r.plain ? 0 : r.inverse;
-      rare = 1;
+  const int64_t part_rows = tiles::part_rows(rows), part_step = part_rows * tiles::kRowParts;
+  for (int64_t m = 0; m < tiles::padded_rows(rows); ++m) {
+    float* const start = out + m / part_rows * part_rows * row_floats(d) + m % part_rows * tiles::kRowParts;
+    if (m >= rows) {
+      for (int64_t i = 0; i < d.planes * tiles::kParts; ++i) store(start + i * part_step, vf{});
+      continue;
     }
-  });
-  __builtin_memcpy(memory + l.needs, &rare, 8);
+    float* to = start;
+    vi most{};
+    for_runs(p, d, prologue, x, at, joined,
+             [&](const Run& run) FASTCNN_LAMBDA { to = place_run(run, to, part_step, most); });
+    inverse[m] = 1;
+    if (!usual(most)) {
+      const Range r = range(largest(most));
+      if (r.scale != 1 || r.plain) {
+        to = start;
+        for_runs(p, d, prologue, x, at, joined,
+                 [&](const Run& run) { to = place_run_scaled(run, r.scale, to, part_step); });
+        inverse[m] = r.plain ? 0 : r.inverse;
+        state = kRowsRare;
+      }
+    }
+    advance(p, at);
+  }
+  __builtin_memcpy(memory + l.needs, &state, 8);
+}
+
+// The pixels under a block; false if one is not usual, for rows are scaled one by one and share pixels.
+static bool place_area(const Problem& p, const Area& area, const Layout& l, const Prologue& prologue, const float* x,
+                       int64_t first, char* memory) {
+  const Prologue* const before = prologue.mean ? &prologue : nullptr;
+  const int64_t part_step = area.planes * area.pixels * tiles::kRowParts;
+  const Pixel at = pixel(p, first);
+  float* to = reinterpret_cast<float*>(memory + l.rows);
+  for (int64_t plane = 0; plane < area.planes; ++plane) {
+    const int64_t top = at.oh * p.in_step_h + area.first_h + plane / p.in_step_w;
+    const int64_t left = area.first_w + plane % p.in_step_w;
+    for (int64_t i = 0; i < area.pixels; ++i, to += tiles::kRowParts) {
+      const int64_t h = top + i / area.width * p.in_step_h, w = left + i % area.width * p.in_step_w;
+      const bool inside = i < area.height * area.width && h >= 0 && h < p.IH && w >= 0 && w < p.IW;
+      vi most{};
+      place_run({inside ? x + ((at.n * p.IH + h) * p.IW + w) * p.C : nullptr, p.C, before}, to, part_step, most);
+      if (inside && !usual(most) && largest(most) != 0) return false;
+    }
+  }
+  const int64_t state = kRowsInArea;
+  __builtin_memcpy(memory + l.needs, &state, 8);
+  return true;
 }
 
 // -- products ---------------------------------------------------------------------------------------------------------
 
-// One row of sums from the parts themselves, in float32.
-static void multiply_plainly(const Depth& d, const Plane* planes, const float* a, int64_t part_step, const float* panel,
+// One row of sums in float32, from the row's parts and the weights; a(k): the row in plane k.
+template <class A>
+static void multiply_plainly(const Depth& d, const Plane* planes, const A& a, int64_t a_part, const float* panel,
                              float* sums) {
   for (int64_t i = 0; i < kNR; ++i) sums[i] = 0;
-  for (int64_t k = 0; k < d.planes; ++k, a += tiles::kParts * part_step)
+  for (int64_t k = 0; k < d.planes; ++k)
     for (int64_t i = 0; i < tiles::kGroup; ++i) {
       const int64_t pair = i % 16, half_of_pair = i / 16;
-      const uint16_t* from = reinterpret_cast<const uint16_t*>(a) + pair * 2 + half_of_pair;
-      const float ai = tiles::joined(from, part_step * 2);
-      const uint16_t* b = reinterpret_cast<const uint16_t*>(panel + planes[k].weights);
-      for (int64_t column = 0; column < kNR; ++column) {
-        const int64_t at = ((column / 16 * 16 + pair) * 16 + column % 16) * 2 + half_of_pair;
-        sums[column] += ai * tiles::joined(b + at, 2 * 16 * 16 * 2);
-      }
+      const float ai = tiles::joined(reinterpret_cast<const uint16_t*>(a(k)) + pair * 2 + half_of_pair, a_part * 2);
+      const float* const b = panel + planes[k].weights + i * kNR;
+      for (int64_t column = 0; column < kNR; ++column) sums[column] += ai * b[column];
     }
 }
 
-// What scaled or plain rows and columns still need when their sums are complete.
-static void mend(const Depth& d, const Plane* planes, const RowNeeds& needs, const float* a, int64_t m, int64_t count,
+// What scaled or plain rows and columns still need when their sums are complete; inverse: of the rows, null: 1.
+template <class A>
+static void mend(const Depth& d, const Plane* planes, const float* inverse, int64_t count, const A& a, int64_t a_part,
                  const float* panel, float* sums) {
   const int32_t state = state_of(panel);
   for (int64_t i = 0; i < count; ++i, sums += kNR) {
-    if (state == kPlain || needs.inverse[m + i] == 0) {
-      multiply_plainly(d, planes, a + i * tiles::kRowParts, count * tiles::kRowParts, panel, sums);
-      const float scale = needs.inverse[m + i] == 0 ? 1 : needs.inverse[m + i];
-      for (int64_t column = 0; column < kNR; ++column) sums[column] = sums[column] * scale * panel[column];
-    } else {
-      for (int64_t column = 0; column < kNR; ++column)
-        sums[column] = sums[column] * needs.inverse[m + i] * panel[column];
-    }
+    const float back = inverse ? inverse[i] : 1;
+    const auto row = [&](int64_t k) FASTCNN_LAMBDA { return a(k) + i * tiles::kRowParts; };
+    if (state == kPlain || back == 0) multiply_plainly(d, planes, row, a_part, panel, sums);
+    for (int64_t column = 0; column < kNR; ++column)
+      sums[column] = sums[column] * (back == 0 ? 1 : back) * panel[column];
   }
 }
 
-constexpr int64_t kGroupsAhead = 8;
-
-// Sums of `count` rows and a panel, in registers. They are complete in one go: sums that wait in memory cost a fifth.
-template <bool kBoth>
-FASTCNN_INLINE void multiply_tile(const Plane* planes, int64_t count, const float* a, int64_t rows, int64_t upper,
-                                  const float* panel, bool fresh) {
-  tiles::zero_sums(kBoth);
-  const int64_t group = tiles::kParts * rows * tiles::kRowParts;
-  for (int64_t k = 0; k < count; ++k) {
-    const float* const weights = panel + planes[k].weights;
-    if (fresh)
-      for (int64_t i = 0; i < tiles::kGroupB; i += 16) prefetch_to_l2(weights + kGroupsAhead * tiles::kGroupB + i);
-    tiles::multiply<kBoth>(a + k * group, weights, rows, upper);
+// f(i, output, n): rows i..i+n-1 of `count` rows from m on hold outputs output.. of the block
+template <class F>
+FASTCNN_INLINE void for_outputs(const Problem& p, const Area& area, bool in_area, int64_t m, int64_t count,
+                                const F& f) {
+  constexpr int64_t kAtOnce = 8;
+  for (int64_t i = m; i < m + count;) {
+    int64_t n = smaller(kAtOnce, m + count - i), output = i;
+    if (in_area) {
+      const int64_t h = i / area.width, w = i % area.width;
+      if (w >= p.OW) {
+        i += area.width - w;
+        continue;
+      }
+      n = smaller(n, p.OW - w);
+      output = h * p.OW + w;
+    }
+    f(i, output, n);
+    i += n;
   }
 }
 
@@ -274,67 +303,89 @@ FASTCNN_INLINE void multiply_tile(const Plane* planes, int64_t count, const floa
 static void run_task_on_tiles(const Problem& p, const Grid& g, const Depth& d, const Layout& l,
                               const Prologue& prologue, const float* x, const float* packed, const Epilogue& epilogue,
                               float* y, int64_t block, int64_t group, int64_t& placed, char* memory) {
-  const int64_t first = first_output(p, g, epilogue.pool, block);
-  const int64_t rows = epilogue.pool ? g.block_rows : smaller(g.block_rows, p.N * p.OH * p.OW - first);
+  const auto [first, outputs_of_block] = outputs(p, g, epilogue.pool, block);
   Plane* const planes = reinterpret_cast<Plane*>(memory + l.planes);
   const float* const placed_rows = reinterpret_cast<float*>(memory + l.rows);
   float* const sums = reinterpret_cast<float*>(memory + l.panel);
+  float* const parts = reinterpret_cast<float*>(memory + l.parts);
+  const Area whole = in_area(p) ? area(p, g.block_rows / p.OW) : Area{};
   if (placed != block) {
-    if (placed < 0) make_planes(p, d, planes);
-    place_rows_on_tiles(p, d, l, prologue, x, first, rows, memory);
+    if (placed < 0) make_planes(p, g, d, planes);
+    if (!in_area(p) || !place_area(p, whole, l, prologue, x, first, memory))
+      place_rows_on_tiles(p, d, l, prologue, x, first, outputs_of_block, memory);
     placed = block;
   }
   const RowNeeds needs = row_needs(l, memory);
+  const bool from_area = needs.state == kRowsInArea;
+  const int64_t rows = from_area ? area(p, outputs_of_block / p.OW).outputs : outputs_of_block;
   const int64_t panel_size = panel_floats_on_tiles(p.window, p.C, d.joined);
+  const int64_t chunks = larger(1, ceil_div(d.planes, tiles::kGroupsB)), part_rows = tiles::part_rows(rows);
+  const int64_t a_part = (from_area ? whole.planes * whole.pixels : part_rows) * tiles::kRowParts;
   Epilogue after = epilogue;  // maxima come before ReLU: fewer to do, and the same result
   after.relu = epilogue.relu && !epilogue.pool;
+  const auto rows_at = [&](int64_t m) FASTCNN_LAMBDA {
+    return [&, m](int64_t k) FASTCNN_LAMBDA {
+      return placed_rows +
+             (from_area ? planes[k].area + m * tiles::kRowParts : m * row_floats(d) + k * tiles::kParts * a_part);
+    };
+  };
   tiles::Registers registers;
+  registers.configure(part_rows);
 
   const int64_t last_panel = smaller(panels(p.K), (group + 1) * g.group_panels);
   for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
     const float* const panel = packed + j * panel_size;
     const int64_t column = j * kNR, width = smaller(kNR, p.K - column);
-    const auto finish_tile = [&](int64_t m, int64_t count) FASTCNN_LAMBDA {
-      float* const tile = sums + m * kNR;
-      const float* const a = placed_rows + m * row_floats(d);
-      if (needs.rare || state_of(panel) != kUsual) mend(d, planes, needs, a, m, count, panel, tile);
-      constexpr int kAtOnce = 8;
-      for (int64_t i = 0; i < count; i += kAtOnce)
-        with_rows<kAtOnce>(smaller(kAtOnce, count - i), [&]<int MR>() FASTCNN_LAMBDA {
+    const auto finish_part = [&](int64_t m) FASTCNN_LAMBDA {
+      const int64_t count = smaller(part_rows, rows - m);
+      if (state_of(panel) != kUsual || needs.state == kRowsRare)
+        mend(d, planes, from_area ? nullptr : needs.inverse + m, count, rows_at(m), a_part, panel, sums + m * kNR);
+      // Maxima need the block's outputs side by side: they move down to free places.
+      for_outputs(p, whole, from_area, m, count, [&](int64_t i, int64_t output, int64_t n) FASTCNN_LAMBDA {
+        with_rows<8>(n, [&]<int MR>() FASTCNN_LAMBDA {
           int64_t offsets[MR];
           for (int r = 0; r < MR; ++r)
-            offsets[r] = epilogue.pool ? (m + i + r) * kNR : output_offset(p, first + m + i + r) + column;
+            offsets[r] = epilogue.pool ? (output + r) * kNR : output_offset(p, first + output + r) + column;
           Tile<MR> part;
-          part.load_from(tile + i * kNR, kNR);
+          part.load_from(sums + i * kNR, kNR);
           finish(part, after, column, width, offsets, epilogue.pool ? sums : y);
         });
+      });
     };
-    // A tile is finished while the registers multiply the next one.
-    int64_t waiting = 0, waiting_count = 0;
-    for_tiles<tiles::kRows>(rows, [&](int64_t m, int64_t count) {
-      registers.configure(count);
-      const float* const a = placed_rows + m * row_floats(d);
-      // Weights that pass by once come from memory; others are where the last block left them.
-      const bool fresh = m == 0 && g.blocks <= 2;
-      if (!epilogue.pool)
-        for (int64_t i = 0; i < count; ++i) {
-          const int64_t to = output_offset(p, first + m + i) + column;
-          if (epilogue.residual) prefetch(epilogue.residual + to);
-          prefetch_to_write(y + to);
-        }
-      if (registers.lower)
-        multiply_tile<true>(planes, d.planes, a, count, registers.upper, panel, fresh);
-      else
-        multiply_tile<false>(planes, d.planes, a, count, registers.upper, panel, fresh);
-      if (waiting_count) finish_tile(waiting, waiting_count);
-      tiles::store_sums(sums + m * kNR, kNR, registers.upper, registers.lower > 0);
-      waiting = m;
-      waiting_count = count;
-    });
-    finish_tile(waiting, waiting_count);
-    finish_panel(p, epilogue, block, first, rows, column, width, sums, y);
+    // A part is finished while the registers multiply the next one.
+    int64_t waiting = -1;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const int64_t begin = chunk * tiles::kGroupsB, end = smaller(d.planes, begin + tiles::kGroupsB);
+      const bool last = chunk == chunks - 1;
+      for (int64_t k = begin; k < end; ++k)
+        tiles::split_group(panel + planes[k].weights, state_of(panel) == kPlain,
+                           parts + (k - begin) * tiles::kGroupParts);
+      tiles::settle();
+      const float* const next = last ? panel + panel_size + kPanelHead : panel + planes[end].weights;
+      for (int64_t m = 0; m < rows; m += part_rows) {
+        const int64_t count = smaller(part_rows, rows - m);
+        if (last && !epilogue.pool)
+          for_outputs(p, whole, from_area, m, count, [&](int64_t, int64_t output, int64_t n) FASTCNN_LAMBDA {
+            for (int64_t r = 0; r < n; ++r) {
+              const int64_t to = output_offset(p, first + output + r) + column;
+              if (epilogue.residual) prefetch(epilogue.residual + to);
+              prefetch_to_write(y + to);
+            }
+          });
+        Ahead ahead(next, end - begin, m, count, rows, tiles::kGroupB, tiles::kFetches);
+        const auto a = rows_at(m);
+        tiles::multiply_groups(
+            registers, chunk == 0, end - begin, [&](int64_t k) FASTCNN_LAMBDA { return a(begin + k); }, a_part, parts,
+            sums + m * kNR, ahead);
+        if (waiting >= 0) finish_part(waiting);
+        tiles::store_sums(sums + m * kNR, kNR, registers.upper, registers.lower > 0);
+        if (last) waiting = m;
+      }
+    }
+    finish_part(waiting);
+    finish_panel(p, epilogue, block, first, outputs_of_block, column, width, sums, y);
   }
-  if (epilogue.counts && group == 0) epilogue.counts[block] = rows;
+  if (epilogue.counts && group == 0) epilogue.counts[block] = outputs_of_block;
 }
 
 }  // namespace gemm

@@ -31,10 +31,11 @@ struct Problem {
 struct Grid {
   int64_t tiles_h, tiles_w, all;
   int64_t chunk, chunks;
-  int64_t depth, panels, group, groups;  // C/16 (C/32 on tiles) and K/NR rounded up; panels a group, groups
+  int64_t side;  // channels of a plane of V and U
+  int64_t depth, panels, group, groups;  // C/side and K/kNR rounded up; panels a group, groups
   bool inner;
   bool late;  // weights are transformed when used
-  bool tiles;  // products on tile registers: V and U are three bfloat16 parts
+  int64_t rows;  // of V and M in a plane: the chunk's tiles, on tile registers filled up to whole parts
   int64_t v_plane, m_plane;  // floats from one of the 36 planes to the next
 };
 
@@ -45,11 +46,6 @@ FASTCNN_INLINE int64_t panels_of_group(int64_t panels) {
   return smaller(panels >= (FASTCNN_TILES ? 16 : 32) ? 4 : 2, panels);
 }
 
-#if FASTCNN_TILES
-constexpr int64_t kParts = tiles::kParts;
-#else
-constexpr int64_t kParts = 3;
-#endif
 constexpr int64_t kUPlane = kDepth * kNR + 16;  // of weights transformed late
 // Few tiles and more U than stays in a cache from one image to the next: 9 weights and a transform come sooner than 36
 // values. A function of one image's shape.
@@ -57,14 +53,18 @@ FASTCNN_INLINE bool transformed_late(int64_t C, int64_t K, int64_t P, int64_t Q)
   return kPoints * C * K * 4 > (int64_t{4} << 20) && ceil_div(P, kTile) * ceil_div(Q, kTile) <= 24;
 }
 
+// Products on tile registers, but for weights transformed late: their products are few.
+FASTCNN_INLINE bool on_tiles(bool late) { return FASTCNN_TILES && !late; }
+FASTCNN_INLINE int64_t side(bool late) { return on_tiles(late) ? 2 * kDepth : kDepth; }
+
 FASTCNN_INLINE Grid grid(const Problem& p) {
   Grid g;
   g.late = transformed_late(p.C, p.K, p.P, p.Q);
   g.tiles_h = ceil_div(p.P, kTile);
   g.tiles_w = ceil_div(p.Q, kTile);
   g.all = p.N * g.tiles_h * g.tiles_w;
-  g.tiles = FASTCNN_TILES && !g.late;
-  g.depth = ceil_div(p.C, g.tiles ? 2 * kDepth : kDepth);
+  g.side = side(g.late);
+  g.depth = ceil_div(p.C, g.side);
   g.panels = ceil_div(p.K, kNR);
   g.group = g.late ? 1 : panels_of_group(g.panels);
   g.groups = ceil_div(g.panels, g.group);
@@ -72,18 +72,26 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   // V of a chunk: in the L2 cache of one worker, or, shared, in the L3 cache. Tile registers wait for U unless they use
   // it for many tiles.
   int64_t limit = g.inner ? 96 : p.C <= 256 ? 24 : 36;
-  if (g.tiles) limit = g.inner ? 196 : p.C <= 64 || g.all < 98 ? 32 : 98;
+  if (on_tiles(g.late)) limit = g.inner ? 196 : p.C <= 64 || g.all < 98 ? 32 : 98;
   g.chunks = larger(1, ceil_div(g.all, limit));
   if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, 4);
   g.chunk = larger(1, ceil_div(g.all, g.chunks));
   g.chunks = ceil_div(g.all, g.chunk);
-  g.v_plane = padded_plane(g.depth * g.chunk * kDepth * (g.tiles ? kParts : 1));
-  g.m_plane = padded_plane(g.group * g.chunk * kNR);
+  g.rows = g.chunk;
+  int64_t v_row = kDepth;
+#if FASTCNN_TILES
+  if (on_tiles(g.late)) {
+    g.rows = tiles::padded_rows(g.chunk);
+    v_row = tiles::kParts * tiles::kRowParts;
+  }
+#endif
+  g.v_plane = padded_plane(g.depth * g.rows * v_row);
+  g.m_plane = padded_plane(g.group * g.rows * kNR);
   return g;
 }
 
 struct Layout {
-  int64_t v, m, u, zeros, bytes;  // of one worker; V is shared when the schedule is inner
+  int64_t v, m, u, parts, zeros, bytes;  // of one worker; V is shared when the schedule is inner
 };
 FASTCNN_INLINE int64_t v_bytes(const Grid& g) { return round_up(kPoints * g.v_plane * 4, 4096); }
 FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g) {
@@ -91,8 +99,12 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g) {
   l.v = 0;
   l.m = g.inner ? 0 : v_bytes(g);
   l.u = l.m + round_up(kPoints * g.m_plane * 4, 64);
-  l.zeros = l.u + (g.late ? 6 * kUPlane * 4 : 0);
-  l.bytes = l.zeros + round_up(p.C, 2 * kDepth) * 4;
+  l.parts = l.u + (g.late ? 6 * kUPlane * 4 : 0);
+  l.zeros = l.parts;
+#if FASTCNN_TILES
+  if (on_tiles(g.late)) l.zeros += tiles::kGroupsB * tiles::kGroupParts * 4;
+#endif
+  l.bytes = l.zeros + g.depth * g.side * 4;
   return l;
 }
 FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
@@ -100,10 +112,8 @@ FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
   return {g.inner ? v_bytes(g) : 0, layout(p, g).bytes};
 }
 FASTCNN_INLINE int64_t packed_size(int64_t C, int64_t K, int64_t P, int64_t Q) {
-#if FASTCNN_TILES
-  if (!transformed_late(C, K, P, Q)) return kPoints * ceil_div(C, tiles::kGroup) * ceil_div(K, kNR) * tiles::kGroupB;
-#endif
-  return (transformed_late(C, K, P, Q) ? 9 : kPoints) * round_up(C, kDepth) * round_up(K, kNR);
+  const bool late = transformed_late(C, K, P, Q);
+  return (late ? 9 : kPoints) * round_up(C, side(late)) * round_up(K, kNR);
 }
 
 // t = B^T x
@@ -179,23 +189,23 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
         rows[r * 6 + s] = inside ? x + ((at.n * p.H + h) * p.W + w) * p.C : zeros;
       }
 #if FASTCNN_TILES
-    if (g.tiles) {
+    if (on_tiles(g.late)) {
       for (int64_t d = 0; d < g.depth; ++d) {
-        float* out = v + (d * kParts * g.chunk + place + i) * tiles::kRowParts;
+        float* out = v + (d * tiles::kParts * g.rows + place + i) * tiles::kRowParts;
         vf low[kPoints], high[kPoints];
-        transform_tile(rows, zeros, d * tiles::kGroup, p.C, prologue, low);
-        transform_tile(rows, zeros, d * tiles::kGroup + kLanes, p.C, prologue, high);
+        transform_tile(rows, zeros, d * g.side, p.C, prologue, low);
+        transform_tile(rows, zeros, d * g.side + kLanes, p.C, prologue, high);
         for (int64_t f = 0; f < kPoints; ++f, out += g.v_plane) {
           const tiles::Parts parts = tiles::split(low[f], high[f]);
-          FASTCNN_UNROLL for (int64_t part = 0; part < kParts; ++part)
-              store(out + part * g.chunk * tiles::kRowParts, reinterpret_cast<vf>(parts.part[part]));
+          FASTCNN_UNROLL for (int64_t part = 0; part < tiles::kParts; ++part)
+              store(out + part * g.rows * tiles::kRowParts, reinterpret_cast<vf>(parts.part[part]));
         }
       }
       continue;
     }
 #endif
     for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {
-      float* out = v + (c / kDepth * g.chunk + place + i) * kDepth + c % kDepth;
+      float* out = v + (c / kDepth * g.rows + place + i) * kDepth + c % kDepth;
       vf u[kPoints];
       transform_tile(rows, zeros, c, p.C, prologue, u);
       for (int64_t f = 0; f < kPoints; ++f) store(out + f * g.v_plane, u[f]);
@@ -224,7 +234,7 @@ FASTCNN_INLINE void weight_pass(vf h0, vf h1, vf h2, float* u, int64_t step) {
   store(u + 5 * step, h2);
 }
 
-// Row r of U, six of the 36 planes, for one plane of channels w[9][kDepth][NR]; fetches its share of the next
+// Row r of U, six of the 36 planes, for one plane of channels w[9][kDepth][kNR]; fetches its share of the next
 static void transform_weights(const float* w, int64_t r, float* u) {
   constexpr int64_t tap = kDepth * kNR;
   const float g0 = static_cast<float>(kG[r][0]), g1 = static_cast<float>(kG[r][1]), g2 = static_cast<float>(kG[r][2]);
@@ -250,44 +260,44 @@ static void multiply(const Grid& g, int64_t group_panels, int64_t count, const f
           const float* a = v + t * kDepth;
           const float* b = u;
           Ahead ahead(u + panel_floats, g.depth, t, rows, count);
-          for (int64_t d = 0; d < g.depth; ++d, a += g.chunk * kDepth, b += kDepth * kNR) {
+          for (int64_t d = 0; d < g.depth; ++d, a += g.rows * kDepth, b += kDepth * kNR) {
             ahead.fetch();
             tile.multiply(BlockA<kDepth, 1>{a}, b, kNR, kDepth);
           }
-          tile.store_to(m + (j * g.chunk + t) * kNR, kNR);
+          tile.store_to(m + (j * g.rows + t) * kNR, kNR);
         });
       });
 }
 
 #if FASTCNN_TILES
 static void multiply_on_tiles(const Grid& g, int64_t group_panels, int64_t count, const float* v, const float* u,
-                              float* m) {
+                              float* parts, float* m) {
   tiles::Registers registers;
-  const int64_t group = kParts * g.chunk * tiles::kRowParts;
-  const auto sums = [&]<bool kBoth>(const float* a, float* to) FASTCNN_LAMBDA {
-    tiles::zero_sums(kBoth);
-    const float* b = u;
-    for (int64_t d = 0; d < g.depth; ++d, a += group, b += tiles::kGroupB)
-      tiles::multiply<kBoth>(a, b, g.chunk, registers.upper);
-    tiles::store_sums(to, kNR, registers.upper, kBoth);
-  };
+  const int64_t part_rows = tiles::part_rows(count), v_depth = tiles::kParts * g.rows * tiles::kRowParts;
+  registers.configure(part_rows);
   for (int64_t f = 0; f < kPoints; ++f, v += g.v_plane, m += g.m_plane)
-    for (int64_t j = 0; j < group_panels; ++j, u += g.depth * tiles::kGroupB)
-      for_tiles<tiles::kRows>(count, [&](int64_t t, int64_t rows) {
-        registers.configure(rows);
-        const float* const a = v + t * tiles::kRowParts;
-        float* const to = m + (j * g.chunk + t) * kNR;
-        if (registers.lower)
-          sums.template operator()<true>(a, to);
-        else
-          sums.template operator()<false>(a, to);
-      });
+    for (int64_t j = 0; j < group_panels; ++j)
+      for (int64_t begin = 0; begin < g.depth; begin += tiles::kGroupsB) {
+        const int64_t depth = smaller(tiles::kGroupsB, g.depth - begin);
+        for (int64_t d = 0; d < depth; ++d, u += tiles::kGroupB)
+          tiles::split_group(u, false, parts + d * tiles::kGroupParts);
+        tiles::settle();
+        for (int64_t t = 0; t < count; t += part_rows) {
+          Ahead ahead(u, depth, t, smaller(part_rows, count - t), count, tiles::kGroupB, tiles::kFetches);
+          float* const sums = m + (j * g.rows + t) * kNR;
+          const float* const rows = v + begin * v_depth + t * tiles::kRowParts;
+          tiles::multiply_groups(
+              registers, begin == 0, depth, [&](int64_t d) FASTCNN_LAMBDA { return rows + d * v_depth; },
+              g.rows * tiles::kRowParts, parts, sums, ahead);
+          tiles::store_sums(sums, kNR, registers.upper, registers.lower > 0);
+        }
+      }
 }
 #endif
 
 // M of one panel whose weights w[C/kDepth][9][kDepth][NR] are transformed plane by plane, row by row of U
 static void multiply_late(const Grid& g, int64_t count, const float* v, const float* w, float* u, float* m) {
-  for (int64_t d = 0; d < g.depth; ++d, w += 9 * kDepth * kNR, v += g.chunk * kDepth)
+  for (int64_t d = 0; d < g.depth; ++d, w += 9 * kDepth * kNR, v += g.rows * kDepth)
     for (int64_t r = 0; r < 6; ++r) {
       transform_weights(w, r, u);
       for_tiles(count, [&](int64_t t, int64_t rows) {
@@ -316,7 +326,7 @@ static void transform_output(const Problem& p, const Grid& g, const Epilogue& ep
     const int64_t rows_left = smaller(kTile, p.P - at.h), columns_left = smaller(kTile, p.Q - at.w);
     for (int64_t c = 0; c < columns; c += kLanes) {
       const int64_t n = smaller(kLanes, columns - c), k = panel * kNR + c;
-      const float* from = m + (c / kNR * g.chunk + i) * kNR + c % kNR;
+      const float* from = m + (c / kNR * g.rows + i) * kNR + c % kNR;
       vf t[4 * 6], out[16];
       for (int64_t s = 0; s < 6; ++s) {
         const auto load_m = [&](int64_t r) FASTCNN_LAMBDA { return load(from + (r * 6 + s) * g.m_plane); };
@@ -414,19 +424,18 @@ static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int
 }
 
 static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t chunk, int64_t group,
-                      const float* v, const float* packed, float* y, float* m, float* u) {
+                      const float* v, const float* packed, float* y, float* m, float* u,
+                      [[maybe_unused]] float* parts) {
   const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.all - first);
   const int64_t panel = group * g.group, group_panels = smaller(g.group, g.panels - panel);
-  if (g.late) {
-    multiply_late(g, count, v, packed + panel * 9 * g.depth * kDepth * kNR, u, m);
+  const float* const weights = packed + (g.late ? 9 : kPoints) * panel * g.depth * g.side * kNR;
+  if (g.late) multiply_late(g, count, v, weights, u, m);
 #if FASTCNN_TILES
-  } else if (g.tiles) {
-    multiply_on_tiles(g, group_panels, count, v, packed + kPoints * panel * g.depth * tiles::kGroupB, m);
+  else if (on_tiles(g.late))
+    multiply_on_tiles(g, group_panels, count, v, weights, parts, m);
 #endif
-  } else {
-    const int64_t panel_floats = g.depth * kDepth * kNR;
-    multiply(g, group_panels, count, v, packed + kPoints * panel * panel_floats, m);
-  }
+  else
+    multiply(g, group_panels, count, v, weights, m);
   transform_output(p, g, epilogue, first, count, panel, group_panels, m, y);
   if (epilogue.statistics) {
     float* mean = epilogue.statistics + chunk * 2 * p.K;
@@ -455,7 +464,7 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
   };
   const auto zeros_of = [&](int worker) {
     float* zeros = place_of(worker, l.zeros);
-    for (int64_t c = 0; c < round_up(p.C, 2 * kDepth); ++c) zeros[c] = 0;
+    for (int64_t c = 0; c < g.depth * g.side; ++c) zeros[c] = 0;
     return zeros;
   };
   if (g.inner) {
@@ -468,7 +477,8 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
         transform_input(p, g, prologue, x, first + place, smaller(kPart, count - place), place, zeros_of(worker), v);
       });
       parallel_for_tasks(g.groups, count * multiply_work, [&](int64_t group, int worker) {
-        run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u));
+        run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u),
+                  place_of(worker, l.parts));
       });
       if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
     }
@@ -478,7 +488,8 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
       float* v = worker_floats(scratch, worker);
       transform_input(p, g, prologue, x, first, count, 0, zeros_of(worker), v);
       for (int64_t group = 0; group < g.groups; ++group)
-        run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u));
+        run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u),
+                  place_of(worker, l.parts));
       if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
     });
   }
@@ -522,39 +533,11 @@ struct Weights {
   }
 };
 
-#if FASTCNN_TILES
-// packed[group][36][panel][C/32][part][half][pair][column][2]
-static void pack_on_tiles(const Weights& weights, float* packed) {
-  const int64_t depth = ceil_div(weights.C, tiles::kGroup), panels = ceil_div(weights.K, kNR);
-  const int64_t group = panels_of_group(panels);
-  parallel_for_tasks(panels * depth, 36 * weights.C * weights.K * 4, [&](int64_t task, int) {
-    const int64_t panel = task / depth, d = task % depth;
-    const int64_t first = panel / group * group, group_panels = smaller(group, panels - first);
-    float* const to = packed + ((kPoints * first + panel - first) * depth + d) * tiles::kGroupB;
-    const int64_t f_step = group_panels * depth * tiles::kGroupB;
-    float low[kPoints][kNR], high[kPoints][kNR];
-    for (int64_t pair = 0; pair < 16; ++pair) {
-      weights.transformed(d * tiles::kGroup + pair, panel, low);
-      weights.transformed(d * tiles::kGroup + 16 + pair, panel, high);
-      for (int64_t f = 0; f < kPoints; ++f)
-        for (int64_t half = 0; half < 2; ++half) {
-          const tiles::Parts parts = tiles::split_any(load(low[f] + half * 16), load(high[f] + half * 16));
-          for (int64_t part = 0; part < kParts; ++part)
-            store(to + f * f_step + ((part * 2 + half) * 16 + pair) * 16, reinterpret_cast<vf>(parts.part[part]));
-        }
-    }
-  });
-}
-#endif
-
 static void pack(int64_t C, int64_t K, int64_t P, int64_t Q, const float* w, const float* scale, bool turned,
                  float* packed) {
   const Weights weights{w, scale, C, K, turned};
   const bool late = transformed_late(C, K, P, Q);
-#if FASTCNN_TILES
-  if (!late) return pack_on_tiles(weights, packed);
-#endif
-  const int64_t depth = round_up(C, kDepth), panels = ceil_div(K, kNR);
+  const int64_t depth = round_up(C, side(late)), panels = ceil_div(K, kNR);
   const int64_t group = panels_of_group(panels);
   constexpr int64_t kRows = kDepth;  // channels a task
   parallel_for_tasks(panels * (depth / kRows), 36 * C * K * 4, [&](int64_t task, int) {
@@ -584,16 +567,19 @@ FASTCNN_INLINE bool fits(int64_t R, int64_t S, int64_t stride_h, int64_t stride_
   return R == 3 && S == 3 && stride_h == 1 && stride_w == 1 && dilation_h == 1 && dilation_w == 1;
 }
 
-// A weight costs as much as so many products, since it comes from memory.
+// In products of Winograd: a weight, since it comes from memory; the transforms of an input and an output; and a
+// product of the direct convolution, which reads its operands in longer runs. Fitted to the layers of VGG and ResNet.
 constexpr double kWeightCost = kLanes == 16 ? 20 : 6;
+constexpr double kInputCost = FASTCNN_TILES ? 17 : 4.7, kOutputCost = FASTCNN_TILES ? 17 : 3.3;
+constexpr double kDirectCost = FASTCNN_TILES ? 0.64 : 0.8;
 
-// Worth it for one image: products, transforms (4.7 and 3.3 vector operations a product) and weights of both ways.
+// Worth it for one image: products, transforms and weights of both ways.
 FASTCNN_INLINE bool pays(int64_t C, int64_t K, int64_t P, int64_t Q) {
   if (C < 16 || K < 16) return false;
   const double tiles = static_cast<double>(ceil_div(P, kTile) * ceil_div(Q, kTile));
-  const double cost =
-      kPoints * (tiles * (1 + 4.7 / static_cast<double>(K) + 3.3 / static_cast<double>(C)) + kWeightCost);
-  return cost < 9 * (0.8 * static_cast<double>(P * Q) + kWeightCost);
+  const double transforms = kInputCost / static_cast<double>(K) + kOutputCost / static_cast<double>(C);
+  const double cost = kPoints * (tiles * (1 + transforms) + kWeightCost);
+  return cost < 9 * (kDirectCost * static_cast<double>(P * Q) + kWeightCost);
 }
 
 }  // namespace winograd

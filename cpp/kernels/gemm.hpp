@@ -42,39 +42,40 @@ struct StridedA {
   FASTCNN_INLINE float at(int i, int64_t k) const { return data[i * row_stride + k * step]; }
 };
 
-template <int MR>
+// kVectors: 1 where a panel has so few columns that the second vector would be empty.
+template <int MR, int kVectors = 2>
 struct Tile {
-  vf c[MR][2];
+  vf c[MR][kVectors];
 
-  FASTCNN_INLINE void zero() { FASTCNN_UNROLL for (int i = 0; i < MR; ++i) c[i][0] = c[i][1] = vf{}; }
+  // f(element, column of its first lane) for the vectors of row i
+  template <class F>
+  FASTCNN_INLINE void each(const F& f) {
+    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
+      FASTCNN_UNROLL for (int v = 0; v < kVectors; ++v) f(c[i][v], i, v * kLanes);
+    }
+  }
+  FASTCNN_INLINE void zero() {
+    each([](vf& sum, int, int64_t) FASTCNN_LAMBDA { sum = vf{}; });
+  }
   // Continues sums kept in memory.
   FASTCNN_INLINE void load_from(const float* y, int64_t row_stride) {
-    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-      c[i][0] = load(y + i * row_stride);
-      c[i][1] = load(y + i * row_stride + kLanes);
-    }
+    each([&](vf& sum, int i, int64_t column) FASTCNN_LAMBDA { sum = load(y + i * row_stride + column); });
   }
   FASTCNN_INLINE void add_from(const float* y, int64_t row_stride) {
-    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-      c[i][0] += load(y + i * row_stride);
-      c[i][1] += load(y + i * row_stride + kLanes);
-    }
+    each([&](vf& sum, int i, int64_t column) FASTCNN_LAMBDA { sum += load(y + i * row_stride + column); });
   }
-  FASTCNN_INLINE void store_to(float* y, int64_t row_stride) const {
-    FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-      store(y + i * row_stride, c[i][0]);
-      store(y + i * row_stride + kLanes, c[i][1]);
-    }
+  FASTCNN_INLINE void store_to(float* y, int64_t row_stride) {
+    each([&](const vf& sum, int i, int64_t column) FASTCNN_LAMBDA { store(y + i * row_stride + column, sum); });
   }
   // b: K rows of NR floats, b_step apart.
   template <class A>
   FASTCNN_INLINE void multiply(const A& a, const float* b, int64_t b_step, int64_t K) {
     for (int64_t k = 0; k < K; ++k, b += b_step) {
-      const vf b0 = load(b), b1 = load(b + kLanes);
+      vf columns[kVectors];
+      FASTCNN_UNROLL for (int v = 0; v < kVectors; ++v) columns[v] = load(b + v * kLanes);
       FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
         const vf ai = broadcast(a.at(i, k));
-        c[i][0] += ai * b0;
-        c[i][1] += ai * b1;
+        FASTCNN_UNROLL for (int v = 0; v < kVectors; ++v) c[i][v] += ai * columns[v];
       }
     }
   }
@@ -106,18 +107,19 @@ FASTCNN_INLINE void for_tiles(int64_t rows, const F& f) {
 }
 
 // Weights pass by once and faster than hardware prefetchers fetch them: while rows first..first+count-1 of `rows` use
-// `planes` planes of `plane` floats, they fetch their share of the next ones into the L2 cache, line after line.
+// `planes` planes of `plane` floats, they fetch their share of the next ones into the L2 cache, line after line, in so
+// many `calls` a plane.
 struct Ahead {
   const float *line, *end;
-  int64_t step;  // floats for each plane used
+  int64_t step;  // floats a call
   FASTCNN_INLINE Ahead(const float* next, int64_t planes, int64_t first, int64_t count, int64_t rows,
-                       int64_t plane = kDepth * kNR) {
+                       int64_t plane = kDepth * kNR, int64_t calls = 1) {
     constexpr int64_t kLine = 16;
     const int64_t lines = plane / kLine;
     const int64_t from = planes * lines * first / rows, to = planes * lines * (first + count) / rows;
     line = next + from * kLine;
     end = next + to * kLine;
-    step = planes ? ceil_div(to - from, planes) * kLine : 0;
+    step = planes ? ceil_div(to - from, planes * calls) * kLine : 0;
   }
   FASTCNN_INLINE void fetch() {
     const float* const stop = line + step < end ? line + step : end;

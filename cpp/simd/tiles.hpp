@@ -7,7 +7,8 @@
 // products still take little more than a third of the time.
 //
 // Values of k come in groups of 32, as 16 pairs (i, 16 + i) that lie side by side. A: [group][part][row][pair][2];
-// B: [group][part][half of the columns][pair][column][2].
+// B: [group][part][half of the columns][pair][column][2], split from floats [group][32][32] shortly before it is used:
+// they are a third less to read, and the vector units would idle otherwise.
 #pragma once
 #include "simd/simd.hpp"
 
@@ -22,7 +23,9 @@ constexpr int64_t kParts = 3;
 constexpr int64_t kRows = 32;  // at most, of a product: two registers
 constexpr int64_t kColumns = 32;
 constexpr int64_t kRowParts = kGroup / 2;  // floats that one part of a group takes in a row
-constexpr int64_t kGroupB = kParts * kGroup * kColumns / 2;  // floats of a group of B
+constexpr int64_t kGroupB = kGroup * kColumns;  // floats of a group of B
+constexpr int64_t kGroupParts = kParts * kGroupB / 2;  // and of its parts
+constexpr int64_t kGroupsB = 2;  // groups of B split at a time: with the rows that pass by they stay in the L1 cache
 
 // Registers 0..3 hold sums, 4 and 5 the `upper` and `lower` rows of A, 6 and 7 columns of B. They are given back at the
 // end of the object's life.
@@ -81,6 +84,22 @@ FASTCNN_INLINE Parts split_any(vf x, vf y) {
   parts.part[0] |= pairs(special(x, x_finite), special(y, y_finite));
   return parts;
 }
+// The parts of a group of B; `any`: see split_any.
+FASTCNN_INLINE void split_group(const float* b, bool any, float* parts) {
+  constexpr int64_t kPair = kLanes * kColumns;  // from one value of a pair to the other
+  const auto rows = [&](const auto& split_pair) FASTCNN_LAMBDA {
+    for (int64_t half = 0; half < 2; ++half, b += kLanes)
+      for (int64_t i = 0; i < kGroup / 2; ++i, parts += kRowParts) {
+        const Parts pair = split_pair(load(b + i * kColumns), load(b + i * kColumns + kPair));
+        FASTCNN_UNROLL for (int64_t part = 0; part < kParts; ++part)
+            store(parts + part * kGroupB / 2, reinterpret_cast<vf>(pair.part[part]));
+      }
+  };
+  if (any)
+    rows([](vf x, vf y) FASTCNN_LAMBDA { return split_any(x, y); });
+  else
+    rows([](vf x, vf y) FASTCNN_LAMBDA { return split(x, y); });
+}
 // The float that parts at `at` (halves of a pair, `step` halves from part to part) stand for.
 FASTCNN_INLINE float joined(const uint16_t* at, int64_t step) {
   float part[kParts];
@@ -91,12 +110,33 @@ FASTCNN_INLINE float joined(const uint16_t* at, int64_t step) {
   return part[0] + (part[1] + part[2]);
 }
 
+// Rows come in parts of equal size, since the registers' is slow to change; the last part may end with rows that do not
+// count.
+FASTCNN_INLINE int64_t part_rows(int64_t rows) {
+  const int64_t parts = (rows + kRows - 1) / kRows;
+  return parts ? (rows + parts - 1) / parts : 0;
+}
+FASTCNN_INLINE int64_t padded_rows(int64_t rows) {
+  const int64_t part = part_rows(rows);
+  return part ? (rows + part - 1) / part * part : 0;
+}
+
+// Tile loads that follow see the stores before: the compiler does not know what they read.
+FASTCNN_INLINE void settle() { asm volatile("" ::: "memory"); }
 FASTCNN_INLINE void zero_sums(bool both) {
   _tile_zero(0);
   _tile_zero(1);
   if (both) {
     _tile_zero(2);
     _tile_zero(3);
+  }
+}
+FASTCNN_INLINE void load_sums(const float* y, int64_t row_stride, int64_t upper, bool both) {
+  _tile_loadd(0, y, row_stride * 4);
+  _tile_loadd(1, y + 16, row_stride * 4);
+  if (both) {
+    _tile_loadd(2, y + upper * row_stride, row_stride * 4);
+    _tile_loadd(3, y + upper * row_stride + 16, row_stride * 4);
   }
 }
 FASTCNN_INLINE void store_sums(float* y, int64_t row_stride, int64_t upper, bool both) {
@@ -126,23 +166,47 @@ FASTCNN_INLINE void add_products() {
     _tile_dpbf16ps(3, 5, 7);
   }
 }
-// sums += A B over one group; a: `rows` rows. Small products come first.
-template <bool kBoth>
-FASTCNN_INLINE void multiply(const float* a, const float* b, int64_t rows, int64_t upper) {
-  const int64_t a_part = rows * kRowParts, b_part = kGroupB / kParts;
+constexpr int64_t kFetches = 6;  // of `ahead` in a product
+
+// sums += A B over one group; a: `a_part` floats from part to part, b: parts. Small products come first. Between them
+// `ahead` fetches a few lines: many at once would hold up the loads that follow.
+template <bool kBoth, class Ahead>
+FASTCNN_INLINE void multiply(const float* a, const float* b, int64_t a_part, int64_t upper, Ahead& ahead) {
+  constexpr int64_t b_part = kGroupB / 2;
   load_rows<kBoth>(a, upper);
   load_columns(b + 2 * b_part);
   add_products<kBoth>();  // 1 x 3
+  ahead.fetch();
   load_columns(b + b_part);
   add_products<kBoth>();  // 1 x 2
+  ahead.fetch();
   load_rows<kBoth>(a + a_part, upper);
   add_products<kBoth>();  // 2 x 2
+  ahead.fetch();
   load_columns(b);
   add_products<kBoth>();  // 2 x 1
+  ahead.fetch();
   load_rows<kBoth>(a + 2 * a_part, upper);
   add_products<kBoth>();  // 3 x 1
+  ahead.fetch();
   load_rows<kBoth>(a, upper);
   add_products<kBoth>();  // 1 x 1
+  ahead.fetch();
+}
+
+// Registers (+)= A B over `count` groups; sums: where earlier ones are, a(k): rows of group k.
+template <class A, class Ahead>
+FASTCNN_INLINE void multiply_groups(const Registers& registers, bool fresh, int64_t count, const A& a, int64_t a_part,
+                                    const float* b, const float* sums, Ahead& ahead) {
+  const bool both = registers.lower > 0;
+  if (fresh)
+    zero_sums(both);
+  else
+    load_sums(sums, kColumns, registers.upper, both);
+  if (both)
+    for (int64_t k = 0; k < count; ++k) multiply<true>(a(k), b + k * kGroupParts, a_part, registers.upper, ahead);
+  else
+    for (int64_t k = 0; k < count; ++k) multiply<false>(a(k), b + k * kGroupParts, a_part, registers.upper, ahead);
 }
 
 }  // namespace tiles
