@@ -1,6 +1,7 @@
 // Convolution: chooses an algorithm, nothing else. The loops are in conv_gemm.hpp, conv_winograd.hpp, conv_weights.hpp.
 #include "kernels/conv_gemm.hpp"
 #include "kernels/conv_weights.hpp"
+#include "kernels/conv_weights_tiles.hpp"
 #include "kernels/conv_winograd.hpp"
 #include "kernels/table.hpp"
 
@@ -83,9 +84,17 @@ void conv2d_backward_data(const Conv2DShape& s, Conv2DAlgorithm algorithm, const
     gemm::for_phases(s, [&](const gemm::Problem& p) { gemm::run(p, kNoPrologue, dy, packed, epilogue, dx, scratch); });
 }
 
-ScratchSize conv2d_backward_weights_scratch(const Conv2DShape& s) { return weights::scratch_size(s); }
+ScratchSize conv2d_backward_weights_scratch(const Conv2DShape& s) {
+#if FASTCNN_TILES
+  if (weights::on_tiles(s)) return weights::tile_scratch_size(s);
+#endif
+  return weights::scratch_size(s);
+}
 void conv2d_backward_weights(const Conv2DShape& s, const float* x, const float* dy, bool accumulate, float* dw,
                              const Scratch& scratch) {
+#if FASTCNN_TILES
+  if (weights::on_tiles(s)) return weights::run_on_tiles(s, x, dy, accumulate, dw, scratch);
+#endif
   weights::run(s, x, dy, accumulate, dw, scratch);
 }
 

@@ -118,7 +118,7 @@ FASTCNN_INLINE bool in_strip(const Problem& p) {
 // a block of useful size no longer fit in the L2 cache; for maps of few pixels reading the weights takes longest. A
 // function of one image's shape, the same for all phases of backward-data.
 FASTCNN_INLINE bool on_tiles(const Problem& p) {
-  return FASTCNN_TILES && !in_strip(p) && p.window * p.C <= kTileMostDepth && p.out_H * p.out_W >= 32;
+  return FASTCNN_TILES && !in_strip(p) && p.window * p.C <= kTileMostDepth && p.out_H * p.out_W >= 16;
 }
 
 // How k is cut into planes. Few channels: the taps of a row are joined first, as they lie in the packed weights.
@@ -204,10 +204,11 @@ FASTCNN_INLINE Area area(const Problem& p, int64_t rows) {
 FASTCNN_INLINE int64_t area_floats(const Problem& p, const Area& a) {
   return ceil_div(p.C, tiles::kGroup) * tiles::kParts * a.planes * a.pixels * tiles::kRowParts;
 }
-// Whether windows are found in place in an area, so that each pixel is split once and not for every tap.
+// Whether windows are found in place in an area, so that each pixel is split once and not for every tap; not those of
+// many small images, which fill a block together.
 FASTCNN_INLINE bool in_area(const Problem& p) {
   return on_tiles(p) && tap_count(p) > 1 && !depth(p).joined && p.out_step_h == 1 && p.out_step_w == 1 &&
-         2 * area(p, 1).width <= 3 * p.OW;
+         2 * area(p, 1).width <= 3 * p.OW && (p.N == 1 || area(p, p.OH).outputs > tiles::kRows);
 }
 // Output rows of a block, of the OH that count; whole pairs where outputs are pooled.
 FASTCNN_INLINE int64_t area_rows(const Problem& p, int64_t OH, int64_t pair) {

@@ -111,6 +111,36 @@ FASTCNN_INLINE void add_tile(Tile<MR>& tile, bool fresh, int64_t rows, int64_t w
   }
 }
 
+// Adds the part of `count` pixels from `first` on to rows c0.. and columns k0.. of dw; a, b: memory for packed blocks.
+static void add_pixels(const Conv2DShape& s, const Grid& g, const float* x, const float* dy, int64_t c0, int64_t rows,
+                       int64_t k0, int64_t columns, int64_t first, int64_t count, bool fresh, float* a, float* b,
+                       float* dw) {
+  pack_dy(dy, s.K, k0, columns, first, count, b);
+  for (int64_t tap = 0; tap < g.taps; ++tap) {
+    pack_x(s, g, x, tap, c0, rows, first, count, a);
+    for (int64_t j = 0; j < columns; j += kNR)
+      for (int64_t i = 0; i < rows; i += kMR) {
+        Tile<kMR> tile;
+        tile.zero();
+        tile.multiply(BlockA<1, kMR>{a + i * kPixels}, b + j * kPixels, kNR, count);
+        float* at = dw + (tap * g.width + c0 + i) * s.K + k0 + j;
+        add_tile(tile, fresh, g.width - c0 - i, smaller(kNR, s.K - k0 - j), s.K, at);
+      }
+  }
+}
+
+// dw (+)= the sums of `parts` parts, in order
+static void add_parts(const float* sums, int64_t parts, int64_t size, bool accumulate, float* dw) {
+  parallel_for(size, kGrain, size * parts * kMoved, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += kLanes) {
+      const int64_t n = smaller(kLanes, end - i);
+      vf sum = accumulate ? load_upto(dw + i, n) : vf{};
+      for (int64_t part = 0; part < parts; ++part) sum += load_upto(sums + part * size + i, n);
+      store_upto(dw + i, sum, n);
+    }
+  });
+}
+
 static void run(const Conv2DShape& s, const float* x, const float* dy, bool accumulate, float* dw,
                 const Scratch& scratch) {
   const Grid g = grid(s);
@@ -126,32 +156,11 @@ static void run(const Conv2DShape& s, const float* x, const float* dy, bool accu
     float* b = a + g.row_block * kPixels;
     float* out = sums + part * (g.parts > 1 ? g.size : 0);
     const int64_t begin = part * g.part_pixels, end = smaller(g.pixels, begin + g.part_pixels);
-    for (int64_t first = begin; first < end; first += kPixels) {
-      const int64_t count = smaller(kPixels, end - first);
-      const bool fresh = fresh_sums && first == begin;
-      pack_dy(dy, s.K, k0, columns, first, count, b);
-      for (int64_t tap = 0; tap < g.taps; ++tap) {
-        pack_x(s, g, x, tap, c0, rows, first, count, a);
-        for (int64_t j = 0; j < columns; j += kNR)
-          for (int64_t i = 0; i < rows; i += kMR) {
-            Tile<kMR> tile;
-            tile.zero();
-            tile.multiply(BlockA<1, kMR>{a + i * kPixels}, b + j * kPixels, kNR, count);
-            float* at = out + (tap * g.width + c0 + i) * s.K + k0 + j;
-            add_tile(tile, fresh, g.width - c0 - i, smaller(kNR, s.K - k0 - j), s.K, at);
-          }
-      }
-    }
+    for (int64_t first = begin; first < end; first += kPixels)
+      add_pixels(s, g, x, dy, c0, rows, k0, columns, first, smaller(kPixels, end - first), fresh_sums && first == begin,
+                 a, b, out);
   });
-  if (g.parts == 1) return;
-  parallel_for(g.size, kGrain, g.size * g.parts * kMoved, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += kLanes) {
-      const int64_t n = smaller(kLanes, end - i);
-      vf sum = accumulate ? load_upto(dw + i, n) : vf{};
-      for (int64_t part = 0; part < g.parts; ++part) sum += load_upto(sums + part * g.size + i, n);
-      store_upto(dw + i, sum, n);
-    }
-  });
+  if (g.parts > 1) add_parts(sums, g.parts, g.size, accumulate, dw);
 }
 
 }  // namespace weights

@@ -114,7 +114,7 @@ void batchnorm_merge(const RowsShape& shape, int64_t blocks, const float* statis
 }
 
 // y = relu((x - mean) * scale + shift + residual) for rows of `channels` out of C.
-template <bool kResidual, bool kRelu>
+template <bool kResidual, bool kRelu, bool kStream>
 FASTCNN_INLINE void normalise_rows(int64_t rows, int64_t C, int64_t channels, const float* x, const float* mean,
                                    const float* scale, const float* shift, const float* residual, float* y) {
   for (int64_t row = 0; row < rows; ++row) {
@@ -122,26 +122,40 @@ FASTCNN_INLINE void normalise_rows(int64_t rows, int64_t C, int64_t channels, co
     over_channels(channels, [=](int64_t c, int64_t n) FASTCNN_LAMBDA {
       vf a = (load_upto(x + at + c, n) - load_upto(mean + c, n)) * load_upto(scale + c, n) + load_upto(shift + c, n);
       if (kResidual) a += load_upto(residual + at + c, n);
-      store_upto(y + at + c, kRelu ? relu(a) : a, n);
+      put_upto<kStream>(y + at + c, kRelu ? relu(a) : a, n);
     });
   }
+  if (kStream) end_stream();
+}
+
+// Calls f(constant) with the constant true or false, as a type.
+template <bool kValue>
+struct Constant {
+  static constexpr bool value = kValue;
+};
+template <class F>
+FASTCNN_INLINE void with_constant(bool value, const F& f) {
+  if (value)
+    f(Constant<true>{});
+  else
+    f(Constant<false>{});
 }
 
 void normalise(int64_t rows, int64_t C, int64_t channels, const float* x, const float* mean, const float* scale,
-               const float* shift, const float* residual, bool relu, float* y) {
-  if (residual && relu)
-    normalise_rows<true, true>(rows, C, channels, x, mean, scale, shift, residual, y);
-  else if (residual)
-    normalise_rows<true, false>(rows, C, channels, x, mean, scale, shift, residual, y);
-  else if (relu)
-    normalise_rows<false, true>(rows, C, channels, x, mean, scale, shift, residual, y);
-  else
-    normalise_rows<false, false>(rows, C, channels, x, mean, scale, shift, residual, y);
+               const float* shift, const float* residual, bool relu, bool streamed, float* y) {
+  with_constant(residual != nullptr, [=](auto add) {
+    with_constant(relu, [=](auto clip) {
+      with_constant(streamed, [=](auto past_caches) {
+        normalise_rows<add.value, clip.value, past_caches.value>(rows, C, channels, x, mean, scale, shift, residual, y);
+      });
+    });
+  });
 }
 
 void batchnorm_forward(const RowsShape& shape, const float* x, const float* mean, const float* inv_std,
                        const float* gamma, const float* beta, const float* residual, bool relu, float* y) {
   const int64_t C = shape.C, grain = block_rows(C);
+  const bool streamed = streams(y, shape.rows * C, C);
   parallel_for(shape.rows, grain, shape.rows * C * kMoved, [=](int64_t begin, int64_t end) {
     over_chunks(C, [=](int64_t first, int64_t channels) {
       float scale[kChunk], shift[kChunk];
@@ -151,7 +165,7 @@ void batchnorm_forward(const RowsShape& shape, const float* x, const float* mean
       }
       const int64_t at = begin * C + first;
       normalise(end - begin, C, channels, x + at, mean + first, scale, shift, residual ? residual + at : nullptr, relu,
-                y + at);
+                streamed, y + at);
     });
   });
 }
@@ -167,9 +181,11 @@ void batchnorm_inference(const RowsShape& shape, const float* x, const float* mo
     scale[c] = static_cast<float>(gamma ? static_cast<double>(gamma[c]) * inverse : inverse);
     shift[c] = beta ? beta[c] : 0.0f;
   }
+  const bool streamed = streams(y, shape.rows * C, C);
   parallel_for(shape.rows, grain, shape.rows * C * kMoved, [=](int64_t begin, int64_t end) {
     const int64_t at = begin * C;
-    normalise(end - begin, C, C, x + at, moving_mean, scale, shift, residual ? residual + at : nullptr, relu, y + at);
+    normalise(end - begin, C, C, x + at, moving_mean, scale, shift, residual ? residual + at : nullptr, relu, streamed,
+              y + at);
   });
 }
 
@@ -181,7 +197,7 @@ FASTCNN_INLINE vf masked(const float* dy, const float* y, int64_t at, int64_t n)
   return g;
 }
 
-enum class Residual { none, write, accumulate };
+enum class Residual { none, write, stream, accumulate };
 
 // Sums of g and of g * (x - mean) over one block of rows, at most kChunk channels; writes dresidual on the way.
 template <bool kMask, Residual kResidual>
@@ -191,6 +207,7 @@ FASTCNN_INLINE void chunk_gradients(int64_t rows, int64_t C, int64_t channels, c
   const auto gradient = [=](int64_t at, int64_t n) FASTCNN_LAMBDA {
     const vf g = masked<kMask>(dy, y, at, n);
     if (kResidual == Residual::write) store_upto(dresidual + at, g, n);
+    if (kResidual == Residual::stream) stream(dresidual + at, g);
     if (kResidual == Residual::accumulate) store_upto(dresidual + at, load_upto(dresidual + at, n) + g, n);
     return g;
   };
@@ -218,11 +235,12 @@ void reduce_gradients(const RowsShape& shape, const float* x, const float* y, co
       chunk_gradients<kMask, kResidual>(end - begin, C, n, x + at, kMask ? y + at : nullptr, dy + at, mean + c,
                                         kResidual == Residual::none ? nullptr : dresidual + at, slot + c, slot + C + c);
     });
+    if (kResidual == Residual::stream) end_stream();
   });
 }
 
 // dx (+)= a*g + b*(x - mean) + c, or a*g when the statistics are constants.
-template <bool kMask, bool kFrozen, bool kAccumulate>
+template <bool kMask, bool kFrozen, bool kAccumulate, bool kStream>
 void apply_gradients(const RowsShape& shape, const float* x, const float* y, const float* dy, const float* mean,
                      const float* a, const float* b, const float* c, float* dx) {
   const int64_t C = shape.C;
@@ -236,22 +254,10 @@ void apply_gradients(const RowsShape& shape, const float* x, const float* y, con
           d += load_upto(b + channel, n) * (load_upto(x + at, n) - load_upto(mean + channel, n)) +
                load_upto(c + channel, n);
         if (kAccumulate) d += load_upto(dx + at, n);
-        store_upto(dx + at, d, n);
+        put_upto<kStream>(dx + at, d, n);
       });
+    if (kStream) end_stream();
   });
-}
-
-// Calls f(constant) with the constant true or false, as a type.
-template <bool kValue>
-struct Constant {
-  static constexpr bool value = kValue;
-};
-template <class F>
-FASTCNN_INLINE void with_constant(bool value, const F& f) {
-  if (value)
-    f(Constant<true>{});
-  else
-    f(Constant<false>{});
 }
 
 ScratchSize batchnorm_backward_scratch(const RowsShape& shape) {
@@ -275,6 +281,8 @@ void batchnorm_backward(const RowsShape& shape, const float* x, const float* y, 
         reduce_gradients<mask.value, Residual::none>(shape, x, y, dy, mean, nullptr, slots);
       else if (accumulate_residual)
         reduce_gradients<mask.value, Residual::accumulate>(shape, x, y, dy, mean, dresidual, slots);
+      else if (streams(dresidual, shape.rows * C, C))
+        reduce_gradients<mask.value, Residual::stream>(shape, x, y, dy, mean, dresidual, slots);
       else
         reduce_gradients<mask.value, Residual::write>(shape, x, y, dy, mean, dresidual, slots);
     });
@@ -307,7 +315,10 @@ void batchnorm_backward(const RowsShape& shape, const float* x, const float* y, 
   with_constant(y != nullptr, [=](auto mask) {
     with_constant(frozen, [=](auto constant_statistics) {
       with_constant(accumulate, [=](auto add) {
-        apply_gradients<mask.value, constant_statistics.value, add.value>(shape, x, y, dy, mean, a, b, c, dx);
+        with_constant(!accumulate && streams(dx, shape.rows * C, C), [=](auto past_caches) {
+          apply_gradients<mask.value, constant_statistics.value, add.value, past_caches.value>(shape, x, y, dy, mean, a,
+                                                                                               b, c, dx);
+        });
       });
     });
   });

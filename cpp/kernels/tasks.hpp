@@ -32,7 +32,13 @@ FASTCNN_INLINE void parallel_for(int64_t count, int64_t grain, int64_t work, con
 }
 
 constexpr int64_t kGrain = 16384;   // floats a chunk of a pointwise pass: 64 KB in and out stay in the L2 cache
+constexpr int64_t kStreamed = 2 << 20;  // floats of a result that no cache keeps until it is read
 constexpr int64_t kMoved = 8;       // cost of moving one float, in multiply-adds
+
+// Whether rows of C floats at y are worth streaming, and can be.
+FASTCNN_INLINE bool streams(const float* y, int64_t floats, int64_t C) {
+  return floats >= kStreamed && C % kLanes == 0 && reinterpret_cast<uintptr_t>(y) % (kLanes * 4) == 0;
+}
 
 FASTCNN_INLINE float* worker_floats(const Scratch& scratch, int worker) {
   return reinterpret_cast<float*>(scratch.workers + worker * scratch.worker_bytes);

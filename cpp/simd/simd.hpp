@@ -73,6 +73,31 @@ FASTCNN_INLINE void store_upto(float* p, vf a, int64_t count) {
     store_tail(p, a, count);
 }
 
+// Past the caches, to an aligned address: the line is not read first. end_stream() before others read what was written.
+FASTCNN_INLINE void stream(float* p, vf a) {
+#if FASTCNN_LANES == 16 && defined(__AVX512F__)
+  __builtin_ia32_movntps512(p, a);
+#elif FASTCNN_LANES == 8 && defined(__AVX__)
+  __builtin_ia32_movntps256(p, a);
+#elif FASTCNN_LANES == 4 && defined(__SSE2__)
+  __builtin_ia32_movntps(p, a);
+#else
+  store(p, a);
+#endif
+}
+FASTCNN_INLINE void end_stream() {
+#if defined(__SSE2__)
+  __builtin_ia32_sfence();
+#endif
+}
+template <bool kStream>
+FASTCNN_INLINE void put_upto(float* p, vf a, int64_t count) {
+  if (kStream)
+    stream(p, a);
+  else
+    store_upto(p, a, count);
+}
+
 FASTCNN_INLINE vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
 FASTCNN_INLINE vf relu(vf a) { return select(a < vf{}, vf{}, a); }  // keeps NaN and -0
 

@@ -47,6 +47,7 @@ struct Registers {
       settings.row_bytes[i] = counts[i] ? 64 : 0;
       settings.rows[i] = static_cast<uint8_t>(counts[i]);
     }
+    asm volatile("" ::"r"(&settings) : "memory");  // to the compiler the next line reads its first 8 bytes
     _tile_loadconfig(&settings);
   }
   FASTCNN_INLINE ~Registers() { _tile_release(); }
@@ -100,6 +101,51 @@ FASTCNN_INLINE void split_group(const float* b, bool any, float* parts) {
   else
     rows([](vf x, vf y) FASTCNN_LAMBDA { return split(x, y); });
 }
+// Rows become columns: unpacked in pairs of lanes, of pairs, then of quarters.
+FASTCNN_INLINE void transpose(vf* rows) {
+  const auto pass = [&](int64_t step, const auto& low, const auto& high) FASTCNN_LAMBDA {
+    FASTCNN_UNROLL for (int64_t first = 0; first < kLanes; first += 2 * step) {
+      FASTCNN_UNROLL for (int64_t i = first; i < first + step; ++i) {
+        const vf a = rows[i], b = rows[i + step];
+        rows[i] = low(a, b);
+        rows[i + step] = high(a, b);
+      }
+    }
+  };
+  pass(
+      8,
+      [](vf a, vf b) FASTCNN_LAMBDA {
+        return __builtin_shuffle(a, b, vi{0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23});
+      },
+      [](vf a, vf b) FASTCNN_LAMBDA {
+        return __builtin_shuffle(a, b, vi{8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31});
+      });
+  pass(
+      4,
+      [](vf a, vf b) FASTCNN_LAMBDA {
+        return __builtin_shuffle(a, b, vi{0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27});
+      },
+      [](vf a, vf b) FASTCNN_LAMBDA {
+        return __builtin_shuffle(a, b, vi{4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31});
+      });
+  pass(
+      2,
+      [](vf a, vf b) FASTCNN_LAMBDA {
+        return __builtin_shuffle(a, b, vi{0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29});
+      },
+      [](vf a, vf b) FASTCNN_LAMBDA {
+        return __builtin_shuffle(a, b, vi{2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31});
+      });
+  pass(
+      1,
+      [](vf a, vf b) FASTCNN_LAMBDA {
+        return __builtin_shuffle(a, b, vi{0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30});
+      },
+      [](vf a, vf b) FASTCNN_LAMBDA {
+        return __builtin_shuffle(a, b, vi{1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31});
+      });
+}
+
 // The float that parts at `at` (halves of a pair, `step` halves from part to part) stand for.
 FASTCNN_INLINE float joined(const uint16_t* at, int64_t step) {
   float part[kParts];
@@ -153,9 +199,9 @@ FASTCNN_INLINE void load_rows(const float* a, int64_t upper) {
   _tile_loadd(4, a, 64);
   if constexpr (kBoth) _tile_loadd(5, a + upper * kRowParts, 64);
 }
-FASTCNN_INLINE void load_columns(const float* b) {
+FASTCNN_INLINE void load_columns(const float* b, int64_t half) {
   _tile_loadd(6, b, 64);
-  _tile_loadd(7, b + 16 * 16, 64);
+  _tile_loadd(7, b + half, 64);
 }
 template <bool kBoth>
 FASTCNN_INLINE void add_products() {
@@ -168,25 +214,29 @@ FASTCNN_INLINE void add_products() {
 }
 constexpr int64_t kFetches = 6;  // of `ahead` in a product
 
-// sums += A B over one group; a: `a_part` floats from part to part, b: parts. Small products come first. Between them
-// `ahead` fetches a few lines: many at once would hold up the loads that follow.
+// Floats from part to part of A and B, and between the halves of B's columns.
+struct Steps {
+  int64_t a_part, b_part = kGroupB / 2, b_half = 16 * 16;
+};
+
+// sums += A B over one group. Small products come first. Between them `ahead` fetches a few lines: many at once would
+// hold up the loads that follow.
 template <bool kBoth, class Ahead>
-FASTCNN_INLINE void multiply(const float* a, const float* b, int64_t a_part, int64_t upper, Ahead& ahead) {
-  constexpr int64_t b_part = kGroupB / 2;
+FASTCNN_INLINE void multiply(const float* a, const float* b, const Steps& steps, int64_t upper, Ahead& ahead) {
   load_rows<kBoth>(a, upper);
-  load_columns(b + 2 * b_part);
+  load_columns(b + 2 * steps.b_part, steps.b_half);
   add_products<kBoth>();  // 1 x 3
   ahead.fetch();
-  load_columns(b + b_part);
+  load_columns(b + steps.b_part, steps.b_half);
   add_products<kBoth>();  // 1 x 2
   ahead.fetch();
-  load_rows<kBoth>(a + a_part, upper);
+  load_rows<kBoth>(a + steps.a_part, upper);
   add_products<kBoth>();  // 2 x 2
   ahead.fetch();
-  load_columns(b);
+  load_columns(b, steps.b_half);
   add_products<kBoth>();  // 2 x 1
   ahead.fetch();
-  load_rows<kBoth>(a + 2 * a_part, upper);
+  load_rows<kBoth>(a + 2 * steps.a_part, upper);
   add_products<kBoth>();  // 3 x 1
   ahead.fetch();
   load_rows<kBoth>(a, upper);
@@ -199,14 +249,15 @@ template <class A, class Ahead>
 FASTCNN_INLINE void multiply_groups(const Registers& registers, bool fresh, int64_t count, const A& a, int64_t a_part,
                                     const float* b, const float* sums, Ahead& ahead) {
   const bool both = registers.lower > 0;
+  const Steps steps{a_part};
   if (fresh)
     zero_sums(both);
   else
     load_sums(sums, kColumns, registers.upper, both);
   if (both)
-    for (int64_t k = 0; k < count; ++k) multiply<true>(a(k), b + k * kGroupParts, a_part, registers.upper, ahead);
+    for (int64_t k = 0; k < count; ++k) multiply<true>(a(k), b + k * kGroupParts, steps, registers.upper, ahead);
   else
-    for (int64_t k = 0; k < count; ++k) multiply<false>(a(k), b + k * kGroupParts, a_part, registers.upper, ahead);
+    for (int64_t k = 0; k < count; ++k) multiply<false>(a(k), b + k * kGroupParts, steps, registers.upper, ahead);
 }
 
 }  // namespace tiles

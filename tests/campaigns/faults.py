@@ -33,6 +33,7 @@ GEMM, WINOGRAD, WEIGHTS = "kernels/conv_gemm.hpp", "kernels/conv_winograd.hpp", 
 CONV, DENSE, POOL, NORM = "kernels/conv.cpp", "kernels/dense.cpp", "kernels/pool.cpp", "kernels/norm.cpp"
 POINTWISE, SOFTMAX, OPTIM = "kernels/pointwise.cpp", "kernels/softmax.cpp", "kernels/optim.cpp"
 LOSS, TILES, CONV_TILES = "kernels/loss.cpp", "simd/tiles.hpp", "kernels/conv_tiles.hpp"
+WEIGHTS_TILES = "kernels/conv_weights_tiles.hpp"
 
 FAULTS = [
     Fault(
@@ -298,8 +299,8 @@ FAULTS = [
     ),
     Fault(
         WEIGHTS,
-        "for (int64_t part = 0; part < g.parts; ++part) sum +=",
-        "for (int64_t part = 0; part + 1 < g.parts; ++part) sum +=",
+        "for (int64_t part = 0; part < parts; ++part) sum +=",
+        "for (int64_t part = 0; part + 1 < parts; ++part) sum +=",
         "the last part of the pixels is not merged",
     ),
     Fault(
@@ -310,8 +311,8 @@ FAULTS = [
     ),
     Fault(
         WEIGHTS,
-        "const bool fresh = fresh_sums && first == begin;",
-        "const bool fresh = fresh_sums && first == 0;",
+        "fresh_sums && first == begin,",
+        "fresh_sums && first == 0,",
         "stale accumulators: only the first part starts afresh",
     ),
     Fault(
@@ -531,8 +532,8 @@ FAULTS = [
     ),
     Fault(
         PROBLEM,
-        "p.out_H * p.out_W >= 32;",
-        "p.OH * p.OW >= 32;",
+        "p.out_H * p.out_W >= 16;",
+        "p.OH * p.OW >= 16;",
         "each phase decides by itself whether it runs on tile registers",
         "amx",
     ),
@@ -590,6 +591,41 @@ FAULTS = [
         "{block / g.image_blocks * image + first, smaller(g.block_rows, all - first)};",
         "{block / g.image_blocks * image + first, g.block_rows};",
         "the last block of an image runs over into the next",
+        "amx",
+    ),
+    Fault(
+        WEIGHTS_TILES,
+        "return !tiles::any(((most > 0) & (most < fewest)) | (most >= kMostBits));",
+        "return !tiles::any(most >= kMostBits);",
+        "tiny channels of the weight gradients are multiplied on tile registers",
+        "amx",
+    ),
+    Fault(
+        WEIGHTS_TILES,
+        "(plane * g.copies + shift % 2) * copy_floats",
+        "(plane * g.copies) * copy_floats",
+        "taps an odd number of pixels away read the other pairs",
+        "amx",
+    ),
+    Fault(
+        WEIGHTS_TILES,
+        "if (turned) tiles::transpose(quarter);",
+        "",
+        "turned sums of the weight gradients stay turned",
+        "amx",
+    ),
+    Fault(
+        WEIGHTS_TILES,
+        "row < g.rows && first + row < s.P && column < s.Q;",
+        "row < g.rows && column < s.Q;",
+        "the last unit of an image takes rows of the next",
+        "amx",
+    ),
+    Fault(
+        WEIGHTS_TILES,
+        "store(total + i, load(total + i) + load(sums + i));",
+        "store(total + i, load(sums + i));",
+        "only the last groups of pixels count",
         "amx",
     ),
 ]

@@ -333,6 +333,60 @@ def test_channels_of_any_magnitude_beside_one_that_is_not_finite(isa: str) -> No
     assert not np.any(np.isfinite(y[..., 3]))
 
 
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+def test_windows_with_pixels_of_any_magnitude(isa: str, strides: tuple[int, int]) -> None:
+    """Windows share pixels; one that is far from 1, or not finite, must not disturb others."""
+    case = ConvCase(2, 14, 14, 40, 50, 3, 3, strides, ONE)
+    rng = np.random.default_rng(0)
+    x, w = integers(rng, *case.x_shape), integers(rng, *case.w_shape)
+    packed = case.pack(w, "gemm")
+    for unit in (2.0**-130, 2.0**-50, 2.0**110):
+        y = np.zeros(case.y_shape, np.float32)
+        _core.conv2d_forward((x * np.float32(unit)).astype(np.float32), packed, y)
+        assert np.array_equal(y, (reference.conv2d_forward(x, w, **case.options) * unit).astype(np.float32)), unit
+    x[1, 7, 7] = 0
+    expected = reference.conv2d_forward(x, w, **case.options)
+    x[1, 7, 7, 3] = np.inf
+    y = np.zeros(case.y_shape, np.float32)
+    _core.conv2d_forward(x, packed, y)
+    reached = ~np.isfinite(reference.conv2d_forward(x, w, **case.options))
+    assert np.any(reached)
+    assert np.array_equal(y[~reached], expected[~reached].astype(np.float32))
+    assert not np.any(np.isfinite(y[reached]))
+
+
+WEIGHT_GRADIENTS = [
+    ConvCase(2, 14, 14, 40, 50, 3, 3, padding=ONE),
+    ConvCase(2, 15, 13, 36, 33, 3, 3, (2, 2), ONE),
+    ConvCase(3, 10, 9, 40, 70, 1, 1),
+    ConvCase(3, 10, 9, 70, 40, 1, 1),
+]
+
+
+@pytest.mark.parametrize("case", WEIGHT_GRADIENTS, ids=str)
+def test_weight_gradients_of_any_magnitude(isa: str, case: ConvCase) -> None:
+    """Small integers times a power of two a channel: all sums are exact, unless they leave the range."""
+    rng = np.random.default_rng(0)
+    x, dy = integers(rng, *case.x_shape), integers(rng, *case.y_shape)
+    exact = reference.conv2d_backward_weights(x, dy, case.w_shape, **case.options)
+    for low, high in ((-70, -45), (-20, 20), (50, 58)):
+        of_x, of_dy = powers(rng, low, high, case.C), powers(rng, low, high, case.K)
+        dw = np.ones(case.w_shape, np.float32)
+        _core.conv2d_backward_weights(
+            (x * of_x).astype(np.float32), (dy * of_dy).astype(np.float32), dw, **case.options
+        )
+        unit = of_x[:, None] * of_dy
+        within = (unit >= reference.SMALLEST_FLOAT32) & (unit <= 2.0**110)
+        assert np.count_nonzero(within) > within.size / 10
+        assert np.array_equal(dw[..., within], (exact * unit).astype(np.float32)[..., within])
+    x[0, 3, 4, 5] = np.nan
+    dw = np.ones(case.w_shape, np.float32)
+    _core.conv2d_backward_weights(x, dy, dw, accumulate=True, **case.options)
+    others = np.arange(case.C) != 5
+    assert np.array_equal(dw[:, :, others], (exact + 1).astype(np.float32)[:, :, others])
+    assert np.any(np.isnan(dw[:, :, 5]))
+
+
 SPREAD = [ConvCase(3, 20, 21, 2, 9, 3, 3, padding=ONE), ConvCase(2, 30, 31, 17, 5, 1, 1)]
 
 
