@@ -17,7 +17,7 @@ from fastcnn import _core
 from fastcnn.fuse import active_nodes, fuse, lower, with_loss
 from fastcnn.graph import Node, topological
 from fastcnn.layers.base import Array, Bounds, Layer, Padding, Pair, Slots, Step
-from fastcnn.layers.conv import ALGORITHMS, FusedConv2D
+from fastcnn.layers.conv import ALGORITHMS, FusedConv2D, algorithm_changes
 from fastcnn.layers.norm import BatchNormalization, FusedBatchNormalization
 from fastcnn.liveness import CacheSpec, Lifetimes, cache_name, dy_name, lifetimes, y_name
 from fastcnn.losses import Loss
@@ -365,6 +365,6 @@ def _norm_of(step: Step) -> BatchNormalization | None:
     return norm.layer if changes and isinstance(norm, FusedBatchNormalization) else None
 
 
-def runtime() -> tuple[str, bool]:
-    """Return what programs and packed weights depend on: the instruction set, and whether Winograd is allowed."""
-    return _core.isa(), _core.winograd()
+def runtime() -> tuple[str, bool, int]:
+    """Return what programs and packed weights depend on: instruction set, Winograd allowed, algorithms forced."""
+    return _core.isa(), _core.winograd(), algorithm_changes()

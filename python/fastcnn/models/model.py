@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from fastcnn.program import Packer
 
 if TYPE_CHECKING:
     from fastcnn.formats import FilePath
+    from fastcnn.models.algorithms import AlgorithmTable
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,33 @@ class Model(Trainer):
         from fastcnn import report
 
         report.summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
+
+    # -- algorithms ----------------------------------------------------------------------------------------------------
+
+    def algorithms(self) -> AlgorithmTable:
+        """Return which algorithm each Conv2D uses for each shape of image [H, W, C] that it sees; prints as a table.
+
+        "direct" sums over the window, "winograd" is faster for many 3x3 windows and a little less exact. Each entry
+        tells what inference uses for the output and training for the gradient of the input (None where there is none),
+        what could be used, and whether the layer's `algorithm` forces it; otherwise the engine chooses by the shape of
+        one image, the instruction set and `set_winograd`. Raises ValueError for a model without input shape.
+        """
+        from fastcnn.models import algorithms
+
+        return algorithms.algorithms(self)
+
+    def set_algorithms(self, algorithms: Mapping[str, str | None]) -> None:
+        """Force the algorithms of convolutions, {layer name: "direct", "winograd" or None for the engine's choice}.
+
+        Layers that are not named stay as they are. Programs and packed weights are made anew at the next call; a saved
+        model keeps the setting. Raises TypeError for what is no dict, ValueError for a name that is no convolution of
+        the model, for another word, and for "winograd" where the window is not 3x3 with strides and dilation 1, all
+        before anything has changed; RuntimeError while the model is being trained.
+        """
+        from fastcnn.models import algorithms as forcing
+
+        with self._exclusive("set_algorithms"):
+            forcing.set_algorithms(self, algorithms)
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
