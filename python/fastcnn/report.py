@@ -80,6 +80,17 @@ def memory_size(nbytes: int) -> str:
     return f"{size:.2f} GB"
 
 
+def parse_memory_size(text: str) -> int:
+    """Return the bytes of a text such as "4GB", "1.5 GiB" or "512MB", units as in `memory_size` with or without the i.
+
+    Raises ValueError for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([KMGT]?)(i?)B\s*", text, re.IGNORECASE)
+    if found is None or (found[3] and not found[2]):
+        raise ValueError(f"expected a number with a unit such as '4GB' or '512MB', got {text!r}")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+
+
 def duration(seconds: float) -> str:
     """Return seconds in words: "0.42 s", "38 s", "4 min 12 s", "2 h 5 min"."""
     if seconds < 10:
