@@ -512,7 +512,22 @@ def test_memory_plan_counts_without_filling():
     assert training.optimizer == 2 * training.gradients
     assert training.activations > inference.activations
     assert model.memory_plan(32).activations > 1.9 * training.activations
-    assert "total" in str(training)
+    text = str(training).splitlines()
+    assert text[0] == "training, batch 16"
+    assert [line.split()[0] for line in text[1:]] == [
+        *("weights", "gradients", "optimizer", "activations", "packed", "scratch", "total")
+    ]
+
+
+def test_memory_plan_says_what_it_needs():
+    model = residual_model()
+    for wrong in (0, -1, 2.5, True, None):
+        with pytest.raises(ValueError, match=r"^memory_plan: batch must be a "):
+            model.memory_plan(wrong, training=False)
+    with pytest.raises(RuntimeError, match=r"^memory_plan: call compile first"):
+        model.memory_plan(4)
+    with pytest.raises(ValueError, match=r"^memory_plan: loose does not know its input shape"):
+        Sequential([Dense(2)], name="loose").memory_plan(4, training=False)
 
 
 def test_warmup_makes_the_program():

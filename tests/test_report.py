@@ -54,6 +54,21 @@ def test_optimizer_has_its_own_line() -> None:
     assert text[-1] == "Optimizer adam: 804 (3.14 KB) in momentum, velocity"
 
 
+def test_memory_is_shown_for_a_batch() -> None:
+    model = chain()
+    count = len(lines(model))
+    text = lines(model, memory=True, batch_size=7)[count:]
+    assert text[0] == "Memory, inference, batch 7"
+    assert [line.split()[0] for line in text[1:-1]] == [
+        *("weights", "gradients", "optimizer", "activations", "packed", "scratch", "total")
+    ]
+    assert text[-1] == "Memory, training: counted once the model is compiled"
+    model.compile("adam", "mean_squared_error")
+    text = lines(model, memory=True, batch_size=7)
+    assert "\n".join(text[-8:]) == f"Memory, {model.memory_plan(7)}"
+    assert lines(model, memory=True)[-8] == "Memory, training, batch 32"
+
+
 def test_branches_show_what_they_join() -> None:
     text = lines(branching())
     assert text[2].endswith("Connected to")

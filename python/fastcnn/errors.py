@@ -14,3 +14,9 @@ class NonFiniteError(ArithmeticError):
     def __init__(self, message: str, loss: float = math.nan) -> None:
         super().__init__(message)
         self.loss = loss
+
+
+def check_finite(where: str, loss: float) -> None:
+    """Raise NonFiniteError for a loss that is not finite; `where` names the batch."""
+    if not math.isfinite(loss):
+        raise NonFiniteError(f"{where}: the loss is {loss}; the weights are those before this batch", loss)

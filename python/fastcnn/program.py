@@ -17,7 +17,7 @@ from fastcnn import _core
 from fastcnn.fuse import active_nodes, fuse, lower, with_loss
 from fastcnn.graph import Node, topological
 from fastcnn.layers.base import Array, Bounds, Layer, Padding, Pair, Slots, Step
-from fastcnn.layers.conv import ALGORITHMS, FusedConv2D
+from fastcnn.layers.conv import ALGORITHMS, FusedConv2D, algorithm_changes
 from fastcnn.layers.norm import BatchNormalization, FusedBatchNormalization
 from fastcnn.liveness import CacheSpec, Lifetimes, cache_name, dy_name, lifetimes, y_name
 from fastcnn.losses import Loss
@@ -105,6 +105,22 @@ class UpdateSteps:
     end: int
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of a batch a program computes: number `index`, from 0, of `count`."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def last(self) -> bool:
+        """Whether the batch is whole with this part."""
+        return self.index == self.count - 1
+
+
+WHOLE = Share()
+
+
 class Training(Protocol):
     """The part of a model's training state that a program needs."""
 
@@ -113,8 +129,8 @@ class Training(Protocol):
     def random_state(self, layer: Dropout, call: int) -> NDArray[np.int64]: ...
     def emit_begin(self, program: _core.Program) -> None: ...
     def emit_penalties(self, program: _core.Program) -> None: ...
-    def emit_update(self, program: _core.Program) -> UpdateSteps: ...
-    def apply(self, where: str, program: _core.Program, steps: UpdateSteps) -> None: ...
+    def emit_update(self, program: _core.Program, in_parts: bool = False) -> UpdateSteps: ...
+    def apply(self, where: str, program: _core.Program, steps: UpdateSteps, share: Share = WHOLE) -> None: ...
 
 
 class Emitter(_core.Program):
@@ -275,7 +291,10 @@ class Placement:
 
 
 class BoundProgram:
-    """A program with its arrays: fill `x` (and `t`, `weight`), `compute`, read `outputs` (and `loss`), `update`."""
+    """A program with its arrays: fill `x` (and `t`, `weight`), `compute`, read `outputs` (and `loss`), `update`.
+
+    One for batches `in_parts` adds up the gradients of the parts before the update.
+    """
 
     def __init__(
         self,
@@ -285,6 +304,7 @@ class BoundProgram:
         memory: NDArray[np.uint8],
         emitter: Emitter,
         training: Training | None,
+        in_parts: bool = False,
     ) -> None:
         self.batch = layout.batch
         self.emitter = emitter
@@ -300,7 +320,7 @@ class BoundProgram:
             training.emit_penalties(emitter)
         self._computed = len(emitter)
         self._training = training
-        self._update = None if training is None else training.emit_update(emitter)
+        self._update = None if training is None else training.emit_update(emitter, in_parts)
 
         number = {node: i for i, node in enumerate(recipe.nodes)}
         self.x = slots[recipe.source].y
@@ -322,11 +342,14 @@ class BoundProgram:
         self.emitter.run(0, self._computed, feed=feed, fetch=list(zip(self.outputs, outputs, strict=True)))
         return outputs
 
-    def update(self, where: str = "update") -> None:
-        """Apply the gradients and the new moving statistics to the weights; `where` names the caller in errors."""
+    def update(self, where: str = "update", share: Share = WHOLE) -> None:
+        """Apply the gradients and the new moving statistics to the weights; `where` names the caller in errors.
+
+        Of a batch in parts only the last one changes weights.
+        """
         assert self._training is not None
         assert self._update is not None
-        self._training.apply(where, self.emitter, self._update)
+        self._training.apply(where, self.emitter, self._update, share)
 
 
 def _bind(recipe: Recipe, layout: Layout, placement: Plan, memory: NDArray[np.uint8]) -> list[Slots]:
@@ -365,6 +388,6 @@ def _norm_of(step: Step) -> BatchNormalization | None:
     return norm.layer if changes and isinstance(norm, FusedBatchNormalization) else None
 
 
-def runtime() -> tuple[str, bool]:
-    """Return what programs and packed weights depend on: the instruction set, and whether Winograd is allowed."""
-    return _core.isa(), _core.winograd()
+def runtime() -> tuple[str, bool, int]:
+    """Return what programs and packed weights depend on: instruction set, Winograd allowed, algorithms forced."""
+    return _core.isa(), _core.winograd(), algorithm_changes()

@@ -24,12 +24,17 @@ def summary(
     expand_nested: bool = False,
     show_trainable: bool = False,
     layer_range: Sequence[str] | None = None,
+    *,
+    memory: bool = False,
+    batch_size: int = 32,
 ) -> None:
     """Print a row per layer, then the parameter counts; the optimizer has its own line and is in no other count.
 
     `line_length` is in characters, by default what the longest cells need; `positions` are the columns' right ends, in
     characters or as fractions of the line. `layer_range` is a pair of names or regular expressions: the first match of
-    the first to the last match of the second. `expand_nested` lists the layers of models inside the model. Raises
+    the first to the last match of the second. `expand_nested` lists the layers of models inside the model. With
+    `memory` follows what a batch of `batch_size` samples takes: weights, gradients, optimizer, activations, packed
+    weights and scratch, in inference and, once the model is compiled, in training (`Model.memory_plan`). Raises
     ValueError for a range that matches no layer.
     """
     put = print if print_fn is None else print_fn
@@ -52,6 +57,17 @@ def summary(
     if model.optimizer is not None and model.optimizer.slots:
         slots = ", ".join(model.optimizer.slots)
         put(f"Optimizer {model.optimizer.name}: {_size(trainable * len(model.optimizer.slots))} in {slots}")
+    if memory:
+        _put_memory(model, batch_size, put)
+
+
+def _put_memory(model: Model, batch_size: int, put: Callable[[str], Any]) -> None:
+    for training in (False, True):
+        if training and model.optimizer is None:
+            put("Memory, training: counted once the model is compiled")
+        else:
+            for line in f"Memory, {model.memory_plan(batch_size, training)}".splitlines():
+                put(line)
 
 
 def memory_size(nbytes: int) -> str:
@@ -62,6 +78,17 @@ def memory_size(nbytes: int) -> str:
             return f"{size:.2f} {unit}"
         size /= 1024
     return f"{size:.2f} GB"
+
+
+def parse_memory_size(text: str) -> int:
+    """Return the bytes of a text such as "4GB", "1.5 GiB" or "512MB", units as in `memory_size` with or without the i.
+
+    Raises ValueError for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([KMGT]?)(i?)B\s*", text, re.IGNORECASE)
+    if found is None or (found[3] and not found[2]):
+        raise ValueError(f"expected a number with a unit such as '4GB' or '512MB', got {text!r}")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 def duration(seconds: float) -> str:

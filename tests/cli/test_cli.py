@@ -345,6 +345,23 @@ def test_summary_of_an_architecture(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(out)["trainable"] == 11_689_512
 
 
+def test_summary_with_algorithms(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = run(capsys, "summary", "resnet18", "--image-size", "64", "--algorithms")
+    table = out.split("\n\n")[1].splitlines()
+    assert table[0].startswith("Convolution")
+    assert len(table) == 2 + 20
+    out, _ = run(capsys, "summary", "resnet18", "--image-size", "64", "--algorithms", "--json")
+    first = json.loads(out)["algorithms"][0]
+    assert first == {
+        "layer": "conv1_conv",
+        "image": [64, 64, 3],
+        "forward": "direct",
+        "backward_data": None,
+        "possible": ["direct"],
+        "forced": None,
+    }
+
+
 def test_summary_of_a_file(model_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = run(capsys, "summary", str(model_file))
     assert "Optimizer adam: " in out

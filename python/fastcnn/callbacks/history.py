@@ -16,7 +16,8 @@ from fastcnn.formats.atomic import atomic_open, check_writable
 class History(Callback):
     """What `fit` returns: `history` maps each log name to one float per epoch, `epoch` lists the epochs' numbers.
 
-    `interrupted` says whether Ctrl-C ended the run; the epoch that it cut short is not in the record. A name is found
+    `interrupted` says whether Ctrl-C ended the run; the epoch that it cut short is not in the record. `micro_batches`
+    is the largest number of parts in which a batch was trained, above 1 only under a `memory_limit`. A name is found
     under its older or newer form too, "acc" as "accuracy" and "lr" as "learning_rate".
     """
 
@@ -26,6 +27,7 @@ class History(Callback):
         self.history: dict[str, list[float]] = NamedLists()
         self.epoch: list[int] = []
         self.interrupted = False
+        self.micro_batches = 1
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Start a new record."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from fastcnn.data import ImageDataset
 from fastcnn.models import Model
-from fastcnn.models.model import MemoryPlan
+from fastcnn.models.memory import MemoryPlan
 
 _WARM, _TIMED = 1, 2  # batches
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import asdict
 
 from fastcnn.cli.architectures import NAMES, build
 from fastcnn.cli.arguments import whole
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--classes", type=whole(1), default=1000, metavar="N", help="of an architecture (default 1000)")
     parser.add_argument("--variant", choices=("keras", "torchvision"), default="keras", help="of an architecture")
+    parser.add_argument(
+        "--algorithms", action="store_true", help="show which algorithm computes each convolution, and which could"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
         model = load_model(options.model)
     if not options.json:
         model.summary()
+        if options.algorithms:
+            print(f"\n{model.algorithms()}")
         return 0
     total = model.count_params()
     trainable = sum(parameter.size for parameter in model.trainable_weights)
@@ -40,5 +46,8 @@ def run(options: argparse.Namespace) -> int:
         for layer in model.layers
     ]
     counts = {"parameters": total, "trainable": trainable, "non_trainable": total - trainable}
-    print(json.dumps({"name": model.name} | counts | {"class_names": model.class_names, "layers": layers}))
+    found = {"name": model.name} | counts | {"class_names": model.class_names, "layers": layers}
+    if options.algorithms:
+        found |= {"algorithms": [asdict(row) for row in model.algorithms()]}
+    print(json.dumps(found))
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Unpack
 
 from fastcnn import initializers, regularizers
@@ -36,11 +37,20 @@ if TYPE_CHECKING:
 
 ALGORITHMS = {None: None, "direct": "gemm", "winograd": "winograd"}  # the user's word: the engine's
 
+_changes = count(1)
+_last_change = 0
+
+
+def algorithm_changes() -> int:
+    """Return how often a layer of this process was given another algorithm: programs made before do not know of it."""
+    return _last_change
+
 
 class Conv2D(Layer):
     """y[N,P,Q,K] = activation(sum over r,s,c of x[N, p*stride+r*dilation, q*stride+s*dilation, C] w[R,S,C,K] + b[K]).
 
-    `algorithm` forces "direct" or "winograd" (3x3, stride 1) convolution; None lets the engine choose.
+    `algorithm` forces "direct" or "winograd" (3x3, stride 1) convolution; None lets the engine choose. Another value
+    set later counts from the next call of a model on, see `Model.set_algorithms`.
     """
 
     only_defaults = (
@@ -82,8 +92,7 @@ class Conv2D(Layer):
         )
         if isinstance(filters, bool) or not isinstance(filters, int) or filters < 1:
             raise ValueError(f"Conv2D: filters must be a positive integer, got {filters!r}")
-        if algorithm not in ALGORITHMS:
-            raise ValueError(f"Conv2D: algorithm must be None, 'direct' or 'winograd', got {algorithm!r}")
+        self._algorithm = _checked_algorithm("Conv2D", algorithm)
         self.filters = filters
         self.kernel_size = pair("Conv2D", "kernel_size", kernel_size)
         self.strides = pair("Conv2D", "strides", strides)
@@ -95,7 +104,18 @@ class Conv2D(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.algorithm = algorithm
+
+    @property
+    def algorithm(self) -> str | None:
+        """ "direct", "winograd" or None for the engine's choice; raises ValueError for anything else."""
+        return self._algorithm
+
+    @algorithm.setter
+    def algorithm(self, value: str | None) -> None:
+        global _last_change
+        if _checked_algorithm(self.name, value) != self._algorithm:
+            self._algorithm = value
+            _last_change = next(_changes)
 
     def build(self, *shapes: Shape) -> Shape:
         """Return (P, Q, K); makes kernel [R,S,C,K] and bias [K]; raises ValueError if the window does not fit."""
@@ -123,6 +143,12 @@ class Conv2D(Layer):
     def lower(self, trainable: bool, inference: bool) -> tuple[Step, ...]:
         """Return the plain convolution and its activation."""
         return FusedConv2D(self, trainable), *activation_steps(self.activation, self.name)
+
+
+def _checked_algorithm(owner: str, algorithm: str | None) -> str | None:
+    if not (algorithm is None or isinstance(algorithm, str)) or algorithm not in ALGORITHMS:
+        raise ValueError(f"{owner}: algorithm must be None, 'direct' or 'winograd', got {algorithm!r}")
+    return algorithm
 
 
 @dataclass(eq=False)
@@ -169,7 +195,7 @@ class FusedConv2D(Step):
     def cache(self, bounds: Bounds, p: Emitter) -> dict[str, CacheSpec]:
         """Keep z, the convolution's output before the normalisation, or the pooling's argmax and its dx."""
         H, W, C = bounds.xs[-1]
-        padding = self._padding((H, W, C))
+        padding = self.padding((H, W, C))
         P, Q = window_positions(self.layer, (H, W, C), self.layer.extent, self.layer.strides, padding)
         full = (bounds.batch, P, Q, self.layer.filters)
         specs: dict[str, CacheSpec] = {}
@@ -184,7 +210,8 @@ class FusedConv2D(Step):
             specs["dz"] = CacheSpec(full, lifetime="backward")
         return specs
 
-    def _padding(self, shape: Shape) -> Padding:
+    def padding(self, shape: Shape) -> Padding:
+        """Return the padding of an input of that shape, in pixels, the absorbed one among it."""
         (top, bottom), (left, right) = self.extra
         rows, columns = self.layer.sides((shape[0] + top + bottom, shape[1] + left + right))
         return (rows[0] + top, rows[1] + bottom), (columns[0] + left, columns[1] + right)
@@ -196,7 +223,7 @@ class FusedConv2D(Step):
         x, residual = s.xs[-1], s.xs[0] if self.residual else None
         shape = x.shape[1:]
         norm = self.norm.layer if self.norm and self.folds else None
-        w = p.packed_conv2d(self.layer, (shape[0], shape[1]), self._padding(shape), norm=norm)
+        w = p.packed_conv2d(self.layer, (shape[0], shape[1]), self.padding(shape), norm=norm)
         if self.norm and not self.folds:
             z = s.cache["z"]
             if self.norm.batch_statistics:
@@ -226,7 +253,7 @@ class FusedConv2D(Step):
             self._emit_convolution_gradients(s.xs[-1], dz, dx, accumulate, p)
 
     def _emit_convolution_gradients(self, x: Array, dz: Array, dx: Array | None, accumulate: bool, p: Emitter) -> None:
-        layer, padding = self.layer, self._padding(x.shape[1:])
+        layer, padding = self.layer, self.padding(x.shape[1:])
         if self.trainable:
             self._emit_bias_gradient(dz, p)
             dw, added = p.gradient(layer.kernel)

@@ -71,8 +71,11 @@ class Loss:
         """Return the loss of each row for targets and outputs [N,K], in float64."""
         raise NotImplementedError
 
-    def row_weights(self, y: ArrayLike, sample_weight: ArrayLike | None, size: int) -> Rows:
-        """Return the factors of the N samples' losses whose sum is the reduced loss."""
+    def row_weights(self, y: ArrayLike, sample_weight: ArrayLike | None, size: int, parts: int = 1) -> Rows:
+        """Return the factors of the N samples' losses whose sum is the reduced loss, or `parts` times that.
+
+        The mean over that many parts of the batch, computed one by one, is then that of the whole.
+        """
         weights = np.ones(size) if sample_weight is None else np.asarray(sample_weight, np.float64).reshape(-1)
         counted = self.counted(y)
         count: float = size
@@ -80,10 +83,10 @@ class Loss:
             weights = weights * counted
             count = float(counted.sum())
         if self.reduction in ("sum", None):
-            return weights
+            return weights * parts
         if self.reduction == "mean_with_sample_weight" and (sample_weight is not None or counted is not None):
             count = float(weights.sum())
-        return weights / count if count else np.zeros(size)
+        return weights * parts / count if count else np.zeros(size)
 
     def __call__(self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
         """Return the reduced loss of outputs [N,K], or with the reduction None those of the N samples."""

@@ -48,6 +48,7 @@ def save(run: FitRun, path: FilePath) -> None:
         "isa": _core.isa(),
         "winograd": _core.winograd(),
         "seed": random.get_seed(),
+        "micro_batches": model._training()[1].most_parts,
         "progress": asdict(run.progress),
         "stopped": model.stop_training,
         "learning_rate": optimizer.learning_rate,
@@ -94,6 +95,13 @@ def restore(run: FitRun, path: FilePath) -> None:
             stacklevel=2,
         )
     _assign(model, tensors)
+    micro_batches = record.get("micro_batches", 1)
+    if not run.parts.limit.number(micro_batches):
+        warnings.warn(
+            f"{name}: the backup was made with batches in {micro_batches} micro-batches, this run has another number: "
+            "training goes on, but its last bits will differ, and more where batch normalisation is trained",
+            stacklevel=2,
+        )
     if optimizer.learning_rate != rate:
         optimizer.learning_rate = rate
     if not progress["trained"] and progress["steps"]:

@@ -35,6 +35,23 @@ class Batch:
     epoch: int = 0
     numbers: NDArray[np.int64] | None = None
 
+    def part(self, begin: int, end: int) -> Batch:
+        """Return the samples from number `begin` up to `end`, without copying x."""
+        rows: slice | NDArray[np.int64]
+        if isinstance(self.rows, slice):
+            first = self.rows.start or 0
+            rows = slice(first + begin, first + end)
+        else:
+            rows = self.rows[begin:end]
+        return replace(
+            self,
+            rows=rows,
+            size=end - begin,
+            y=None if self.y is None else self.y[begin:end],
+            sample_weight=None if self.sample_weight is None else self.sample_weight[begin:end],
+            numbers=None if self.numbers is None else self.numbers[begin:end],
+        )
+
     def write(self, out: Array) -> None:
         """Copy the samples into a float32 array, converting as they go."""
         if isinstance(self.rows, slice):
@@ -47,9 +64,13 @@ class Batch:
 
 
 class Source:
-    """Batches of any number of epochs; `steps` is their number in one epoch, None if unknown."""
+    """Batches of any number of epochs; `steps` is their number in one epoch, None if unknown.
+
+    `largest` is the number of samples of its largest batch, if that is known.
+    """
 
     steps: int | None = None
+    largest: int | None = None
     regular = True  # whether each epoch has exactly `steps` batches, if that is known
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -71,6 +92,7 @@ class ArraySource(Source):
         self.batch_size = batch_size
         self.seed = seed
         self.steps = math.ceil(len(x) / batch_size)
+        self.largest = min(len(x), batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield batches of `batch_size` samples and a smaller last one."""
@@ -105,6 +127,7 @@ class IterableSource(Source):
         self.data = data
         self.shape = shape
         self.steps = len(data) if isinstance(data, Sized) else None
+        self.largest = _batch_size(data)
         self.regular = getattr(data, "on_error", "raise") == "raise"  # a batch of unreadable pictures is left out
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -147,6 +170,7 @@ class IndexedSource(Source):
         self.shape = shape
         self.seed = seed
         self.steps = len(data)
+        self.largest = _batch_size(data)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield all batches once, without the first `start`."""
@@ -185,6 +209,7 @@ class EndlessSource(Source):
         self.where = where
         self.source = source
         self.steps = steps
+        self.largest = source.largest
         self._batches: Iterator[Batch] | None = None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -225,6 +250,7 @@ class FirstSteps(Source):
         self.where = where
         self.source = source
         self.steps = steps
+        self.largest = source.largest
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches; raises ValueError when the data end before that."""
@@ -308,6 +334,12 @@ def _batch(
     weights = None if sample_weight is None else checked_weights(where, sample_weight, len(x))
     if len(x):
         yield Batch(x, slice(None), len(x), None if y is None else np.asarray(y), weights, epoch, numbers)
+
+
+def _batch_size(data: Any) -> int | None:
+    """Return the size of a dataset's whole batches, None where it does not say."""
+    size = getattr(data, "batch_size", None)
+    return int(size) if isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0 else None
 
 
 def _nothing() -> None:

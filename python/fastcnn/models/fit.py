@@ -13,8 +13,8 @@ from fastcnn.formats import FilePath
 from fastcnn.models.batches import Batch, EndlessSource, Source
 from fastcnn.models.compiled import Logs, Means
 from fastcnn.models.interrupts import Interrupts
+from fastcnn.models.microbatches import MicroBatches
 from fastcnn.models.prepared import prepared
-from fastcnn.models.workspace import Workspace
 
 if TYPE_CHECKING:
     from fastcnn.models.training import Trainer
@@ -37,7 +37,7 @@ class FitRun:
     def __init__(
         self,
         model: Trainer,
-        workspace: Workspace,
+        parts: MicroBatches,
         source: Source,
         validation: Source | None,
         hooks: CallbackList,
@@ -50,7 +50,7 @@ class FitRun:
         self.hooks = hooks
         self.progress = Progress(epochs.start, epochs.start)
         self.means = Means(model._require_compiled("fit"))
-        self._workspace = workspace
+        self.parts = parts
         self._validation = validation
         self._epochs = epochs
         self._class_weight = class_weight
@@ -92,7 +92,7 @@ class FitRun:
                 self._train_epoch()
             if self._validation is not None and _due(progress.epoch, self._validation_freq):
                 # training's metric objects are free again: `progress.logs` holds their results
-                found = self.model._evaluate("fit: validation", self._workspace, self._validation, self.hooks)
+                found = self.model._evaluate("fit: validation", self.parts.evaluate, self._validation, self.hooks)
                 logs = progress.logs | {f"val_{name}": value for name, value in found.items()}
             else:
                 logs = dict(progress.logs)
@@ -110,7 +110,12 @@ class FitRun:
         batches = prepared(self.source.epoch(progress.epoch, progress.steps), preparation, training=True)
         for batch in batches:
             self.hooks.on_train_batch_begin(progress.steps)
-            self._train_batch(batch)
+            try:
+                self._train_batch(batch)
+            except BaseException:
+                with self._interrupts.held():
+                    self.parts.abandon()
+                raise
             if self.model.stop_training:
                 break
         progress.trained = True
@@ -123,17 +128,17 @@ class FitRun:
         try:
             # a layer called several times changes its moving statistics as it computes
             with self._interrupts.held() if model._training()[0].repeated_norms else nullcontext():
-                program, loss = model._compute(where, self._workspace, batch, True)
+                computed = self.parts.compute(where, batch)
         except NonFiniteError as error:
             self._stop_or_raise(error)
             return
         with self._interrupts.held():
             try:
-                program.update(where)
+                computed.update(where)
             except NonFiniteError as error:
                 self._stop_or_raise(error)
                 return
-            self.means.update(loss, batch, program.outputs[0])
+            self.means.update(computed.loss, batch, computed.outputs)
             self.progress.steps += 1
             self.progress.logs = self.means.result()
             self.hooks.on_train_batch_end(step, dict(self.progress.logs))

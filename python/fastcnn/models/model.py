@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastcnn.models import memory as planning
 from fastcnn.models import slices
+from fastcnn.models.batches import BATCH_SIZE
+from fastcnn.models.memory import MemoryPlan
 from fastcnn.models.training import Trainer
-from fastcnn.models.workspace import Workspace
-from fastcnn.program import Packer
 
 if TYPE_CHECKING:
     from fastcnn.formats import FilePath
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """Bytes that a model takes for one batch size; printing it gives a table."""
-
-    batch: int
-    training: bool
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int  # the arena: outputs, their gradients and what backward keeps
-    packed: int  # convolution weights in the engine's order
-    scratch: int
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.packed + self.scratch
-
-    def __str__(self) -> str:
-        parts = ("weights", "gradients", "optimizer", "activations", "packed", "scratch", "total")
-        title = f"{'training' if self.training else 'inference'}, batch {self.batch}"
-        return "\n".join([title, *(f"  {part:<12}{getattr(self, part) / 2**20:10.1f} MB" for part in parts)])
+    from fastcnn.models.algorithms import AlgorithmTable
 
 
 class Model(Trainer):
@@ -72,40 +49,63 @@ class Model(Trainer):
         expand_nested: bool = False,
         show_trainable: bool = False,
         layer_range: Sequence[str] | None = None,
+        *,
+        memory: bool = False,
+        batch_size: int = BATCH_SIZE,
     ) -> None:
-        """Print the layers and parameter counts; see fastcnn.report.summary."""
+        """Print the layers and parameter counts, with `memory` what a batch takes; see fastcnn.report.summary."""
         from fastcnn import report
 
-        report.summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
+        report.summary(
+            self,
+            line_length,
+            positions,
+            print_fn,
+            expand_nested,
+            show_trainable,
+            layer_range,
+            memory=memory,
+            batch_size=batch_size,
+        )
+
+    # -- algorithms ----------------------------------------------------------------------------------------------------
+
+    def algorithms(self) -> AlgorithmTable:
+        """Return which algorithm each Conv2D uses for each shape of image [H, W, C] that it sees; prints as a table.
+
+        "direct" sums over the window, "winograd" is faster for many 3x3 windows and a little less exact. Each entry
+        tells what inference uses for the output and training for the gradient of the input (None where there is none),
+        what could be used, and whether the layer's `algorithm` forces it; otherwise the engine chooses by the shape of
+        one image, the instruction set and `set_winograd`. Raises ValueError for a model without input shape.
+        """
+        from fastcnn.models import algorithms
+
+        return algorithms.algorithms(self)
+
+    def set_algorithms(self, algorithms: Mapping[str, str | None]) -> None:
+        """Force the algorithms of convolutions, {layer name: "direct", "winograd" or None for the engine's choice}.
+
+        Layers that are not named stay as they are. Programs and packed weights are made anew at the next call; a saved
+        model keeps the setting. Raises TypeError for what is no dict, ValueError for a name that is no convolution of
+        the model, for another word, and for "winograd" where the window is not 3x3 with strides and dilation 1, all
+        before anything has changed; RuntimeError while the model is being trained.
+        """
+        from fastcnn.models import algorithms as forcing
+
+        with self._exclusive("set_algorithms"):
+            forcing.set_algorithms(self, algorithms)
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
     def memory_plan(self, batch: int, training: bool = True) -> MemoryPlan:
-        """Return the memory that training or prediction takes with `batch` samples.
+        """Return the memory that training or prediction takes with `batch` samples; prints as a table of its parts.
 
-        The program is made as for use, but nothing in its memory is touched, so that this costs next to none. Training
-        counts the arrays of the optimizer given to `compile`.
+        Weights, gradients, the optimizer's slots, activations, packed weights and scratch are counted in bytes; the
+        data themselves are not. The program is made as for use, but nothing in its memory is touched, so that this
+        costs next to none. Raises ValueError for a batch that is no positive integer and for a model without input
+        shape, RuntimeError for `training` before `compile`.
         """
-        constants = Packer(shared=False)
-        workspace = Workspace(constants)
-        gradients = optimizer = 0
-        if training:
-            recipe, state = self._training()
-            workspace.program("training", batch, recipe, state)
-            gradients, optimizer = state.nbytes
-        else:
-            slices.programs(workspace, self._inference(), batch)
-        activations, scratch, variables = workspace.nbytes
-        return MemoryPlan(
-            batch,
-            training,
-            weights=4 * self.count_params(),
-            gradients=gradients,
-            optimizer=optimizer,
-            activations=activations,
-            packed=constants.nbytes + variables,
-            scratch=scratch,
-        )
+        return planning.memory_plan(self, batch, training)
 
     def warmup(self, batch: int, training: bool = False) -> None:
         """Make the program for a batch size and, for inference, run it once, so that the first use takes no longer."""

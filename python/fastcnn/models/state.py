@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from fastcnn.layers.norm import BatchNormalization
 from fastcnn.models.update import WeightUpdate
 from fastcnn.optimizers import Optimizer
 from fastcnn.parameters import FlatLayout, Parameter, flat_floats
-from fastcnn.program import UpdateSteps
+from fastcnn.program import WHOLE, Share, UpdateSteps
 
 if TYPE_CHECKING:
     from fastcnn._core import Program
@@ -42,7 +42,9 @@ class TrainingState:
         self._statistics = [_Statistics(momentum, same) for momentum, same in _by_momentum(norms).items()]
         self._of_norm = {norm: part for part in self._statistics for norm in part.norms}
         self._random_states: dict[tuple[Dropout, int], NDArray[np.int64]] = {}
-        self._repeated = [w for norm in repeated_norms for w in (norm.moving_mean, norm.moving_variance)]
+        self.most_parts = 1  # of any batch: each has that many numbers, from which dropout draws
+        self._repeated = _moving(repeated_norms)
+        self._moving = _moving(norms) + self._repeated
 
     # -- for programs --------------------------------------------------------------------------------------------------
 
@@ -75,12 +77,12 @@ class TrainingState:
         for part in self._statistics:
             program.fill(part.batch, 0.0)
 
-    def emit_update(self, program: Program) -> UpdateSteps:
+    def emit_update(self, program: Program, in_parts: bool = False) -> UpdateSteps:
         """Append the update and return where its parts are; moving statistics come first, since they take no time."""
         begin = len(program)
-        self.weights.emit_accumulate(program)
+        self.weights.emit_accumulate(program, in_parts)
         accumulated = len(program)
-        self.weights.emit_norms(program)
+        self.weights.emit_norms(program, in_parts)
         normed = len(program)
         for part in self._statistics:
             for run in part.layout.runs:
@@ -89,15 +91,16 @@ class TrainingState:
                 program.scale(moving, moving, part.momentum)
                 program.copy(batch, moving, accumulate=True)
         counted = len(program)
-        self.weights.emit_step(program)
+        self.weights.emit_step(program, in_parts)
         stepped = len(program)
         self.weights.emit_average(program)
         return UpdateSteps(begin, accumulated, normed, counted, stepped, len(program))
 
-    def begin_batch(self) -> None:
-        """Set the random numbers of the next training step: they follow from seeds and the number of batches."""
+    def begin_batch(self, share: Share = WHOLE) -> None:
+        """Set the random numbers of the next training step: they follow from seeds, number of batches and part."""
+        number = self.optimizer.batches * self.most_parts + share.index
         for (layer, call), state in self._random_states.items():
-            state[:] = np.array([layer.random_key(call), self.optimizer.batches], np.uint64).view(np.int64)
+            state[:] = np.array([layer.random_key(call), number], np.uint64).view(np.int64)
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -109,18 +112,30 @@ class TrainingState:
             for parameter, value in before:
                 parameter.assign(value)
 
-    def apply(self, where: str, program: Program, steps: UpdateSteps) -> None:
+    def undo_parts(self) -> Callable[[], None]:
+        """Return what makes a batch in parts undone, as long as its last part has not changed weights."""
+        before = [(parameter, parameter.numpy()) for parameter in self._moving]
+
+        def undo() -> None:
+            self.weights.forget_parts()
+            for parameter, value in before:
+                parameter.assign(value)
+
+        return undo
+
+    def apply(self, where: str, program: Program, steps: UpdateSteps, share: Share = WHOLE) -> None:
         """Run the update of a program for the batch at hand, whole: Ctrl-C waits until it is done.
 
         Norms are looked at before anything changes: raises NonFiniteError for one that is not finite. A batch that only
-        adds its gradients to those of others changes the moving statistics and averages alone.
+        adds its gradients to those of others changes the moving statistics and averages alone, a part of a batch that
+        is not its last the moving statistics alone.
         """
-        due = self.weights.due
+        due = self.weights.due(share)
         first = steps.begin
         if due and steps.normed > steps.accumulated:
             program.run(first, steps.normed, interruptible=False)
             first = steps.normed
-        self.weights.begin(where)
+        self.weights.begin(where, share)
         for run in self.layout.runs:
             run.count_change()
         for part in self._statistics:
@@ -134,7 +149,7 @@ class TrainingState:
         for begin, end in (
             (steps.begin, steps.accumulated),
             (steps.normed, steps.counted),
-            (steps.stepped, steps.end),
+            (steps.stepped, steps.end if share.last else steps.stepped),
         ):
             program.run(begin, end, interruptible=False)
 
@@ -176,6 +191,10 @@ class TrainingState:
             for parameter, view in self.layout.views(flat):
                 if parameter in before.layout.offsets:
                     view[...] = before.layout.view(before.slots[name], parameter)
+
+
+def _moving(norms: Iterable[BatchNormalization]) -> list[Parameter]:
+    return [w for norm in norms for w in (norm.moving_mean, norm.moving_variance)]
 
 
 class _Statistics:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,16 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from fastcnn import losses, metrics, optimizers
 from fastcnn.callbacks import Callback, CallbackList, History
 from fastcnn.callbacks.names import find_name
-from fastcnn.errors import NonFiniteError
+from fastcnn.errors import check_finite
 from fastcnn.fuse import lower
 from fastcnn.graph import Node, Shape
 from fastcnn.layers.base import Array
 from fastcnn.layers.pointwise import Sigmoid, Softmax
 from fastcnn.losses import Loss
+from fastcnn.losses.base import Rows
 from fastcnn.models import batches, given, slices
 from fastcnn.models.batches import BATCH_SIZE, Batch, Source, open_source
 from fastcnn.models.compiled import Compiled, Logs, Means
 from fastcnn.models.fit import FitRun
+from fastcnn.models.memory_limit import MemoryLimit, parse_limit
+from fastcnn.models.microbatches import MicroBatches
 from fastcnn.models.network import Network, Tensor
 from fastcnn.models.prepared import prepare_now, prepared
 from fastcnn.models.state import TrainingState
@@ -242,23 +244,31 @@ class Trainer(Network):
         """
         compiled = self._require_compiled(where)
         t = batches.targets(where, compiled.loss, batch, self._classes)
+        assert batch.y is not None
+        factors = compiled.loss.row_weights(batch.y, batch.sample_weight, batch.size)
         if train:
             recipe, state = self._training()
             program = workspace.program("training", batch.size, recipe, state)
+            state.begin_batch()
         else:
             program = workspace.program("evaluation", batch.size, self._evaluation(compiled.loss))
+        total = self._total(self._run_program(program, batch, t, factors), factors)
+        if train:
+            check_finite(where, total)
+        return program, total
+
+    def _run_program(self, program: BoundProgram, batch: Batch, t: Array, factors: Rows) -> Rows:
+        """Run a batch, or a part of one, with its targets t[N,K] and the factors [N] of its losses; return these."""
         batch.write(program.x)
         program.cache["t"][...] = t
-        weight, loss = program.cache["weight"], program.cache["loss"]
-        assert batch.y is not None
-        weight[...] = compiled.loss.row_weights(batch.y, batch.sample_weight, batch.size)
-        if train:
-            state.begin_batch()
+        program.cache["weight"][...] = factors
         program.compute()
-        total = float(np.dot(loss.astype(np.float64), weight)) + compiled.penalties.total()
-        if train and not math.isfinite(total):
-            raise NonFiniteError(f"{where}: the loss is {total}; the weights are those before this batch", total)
-        return program, total
+        return program.cache["loss"].astype(np.float64)
+
+    def _total(self, losses: Rows, factors: Rows) -> float:
+        """Return the loss of a batch from those of its samples: their sum with factors, and the penalties."""
+        penalties = self._require_compiled("fit").penalties
+        return float(np.dot(losses, factors.astype(np.float32))) + penalties.total()
 
     def _lone_batch(
         self,
@@ -377,6 +387,8 @@ class Trainer(Network):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: int | Sequence[int] = 1,
+        *,
+        memory_limit: int | str | None = None,
     ) -> History:
         """Train for `epochs` epochs; return the History of running means per epoch, with those of validation.
 
@@ -385,7 +397,19 @@ class Trainer(Network):
         fit, before the first step, NonFiniteError for a loss that is not finite, RuntimeError if the model is already
         being trained. Ctrl-C ends training before or after the batch at hand: the History so far is returned, its
         `interrupted` true, and another `fit` goes on from there.
+
+        `memory_limit` is a number of bytes or a size such as "4GB" (1 GB = 2**30 bytes). A batch whose `memory_plan`
+        takes more is cut into the fewest nearly equal micro-batches that fit; their gradients are added up, which costs
+        an array as large as the gradients, and change the weights once, by the same bits as
+        `gradient_accumulation_steps` of batches of that size. Without batch normalisation and dropout the result is
+        that of the whole batch but for rounding, whatever the weights of samples and classes and the size of the last
+        batch; with batch normalisation being trained, whose statistics become those of a micro-batch, there is a
+        warning. The batches of validation are cut too, without effect on any number. The History's `micro_batches` is
+        the largest number of parts. Raises ValueError, before the first step, for a limit that is none, if not even
+        one sample fits, and if a batch must be cut but the optimizer accumulates gradients itself. Not counted are the
+        data and what other threads and models use.
         """
+        limit_bytes = parse_limit(memory_limit)
         with self._exclusive("fit"):
             compiled = self._require_compiled("fit")
             shape = self._ready("fit", x)
@@ -414,23 +438,40 @@ class Trainer(Network):
                 given.checked_class_weight("fit", class_weight, compiled.loss.label_classes(self._classes))
             names = self.metrics_names + [f"val_{name}" for name in self.metrics_names if validation is not None]
             hooks = self._hooks(callbacks, verbose, source, history=True, epochs=epochs, metrics=names)
-            with self._lease() as workspace:
-                self._run = FitRun(
-                    self,
-                    workspace,
-                    source,
-                    validation,
-                    hooks,
-                    range(initial_epoch, epochs),
-                    class_weight,
-                    validation_freq,
-                )
+            limit = MemoryLimit(
+                self,
+                limit_bytes,
+                validated=validation is not None,
+                report=print if verbose != 0 else lambda _: None,
+            )
+            with self._lease_within(limit) as workspace:
+                limit.begin(source.largest)
+                parts = MicroBatches(self, workspace, limit)
+                epochs_to_do = range(initial_epoch, epochs)
+                self._run = FitRun(self, parts, source, validation, hooks, epochs_to_do, class_weight, validation_freq)
                 try:
                     self._run.run()
                 finally:
                     self._run = None
             assert hooks.history is not None
+            hooks.history.micro_batches = limit.most
             return hooks.history
+
+    @contextmanager
+    def _lease_within(self, limit: MemoryLimit) -> Iterator[Workspace]:
+        """Give a workspace as `_lease` does; with a limit it is a fresh one, and nothing is kept afterwards."""
+        if limit.nbytes is None:
+            with self._lease() as workspace:
+                yield workspace
+            return
+        self._pool.clear()
+        state = self._training()[1]
+        try:
+            with state.weights.with_parts(), self._lease() as workspace:
+                yield workspace
+        finally:
+            state.most_parts = 1
+            self._pool.clear()
 
     def running_fit(self) -> FitRun:
         """Return the run of `fit` that is going on, for callbacks; raises RuntimeError if none is."""
@@ -509,9 +550,16 @@ class Trainer(Network):
         self._check_labels("evaluate: y", x, y, compiled.loss)
         hooks = self._hooks(callbacks, _quiet(verbose), source)
         with self._lease() as workspace:
-            return _returned(self._evaluate("evaluate", workspace, source, hooks), return_dict)
 
-    def _evaluate(self, where: str, workspace: Workspace, source: Source, hooks: CallbackList) -> Logs:
+            def compute(where: str, batch: Batch) -> tuple[float, Array]:
+                program, loss = self._compute(where, workspace, batch, False)
+                return loss, program.outputs[0]
+
+            return _returned(self._evaluate("evaluate", compute, source, hooks), return_dict)
+
+    def _evaluate(
+        self, where: str, compute: Callable[[str, Batch], tuple[float, Array]], source: Source, hooks: CallbackList
+    ) -> Logs:
         compiled = self._require_compiled(where)
         preparation = self._evaluation(compiled.loss).preparation
         means = Means(compiled)
@@ -519,8 +567,8 @@ class Trainer(Network):
         hooks.on_test_begin()
         for step, batch in enumerate(prepared(source.epoch(0), preparation, training=False)):
             hooks.on_test_batch_begin(step)
-            program, loss = self._compute(where, workspace, batch, False)
-            means.update(loss, batch, program.outputs[0])
+            loss, p = compute(where, batch)
+            means.update(loss, batch, p)
             logs = means.result()
             hooks.on_test_batch_end(step, logs)
         if not logs:

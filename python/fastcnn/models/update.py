@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from fastcnn.errors import NonFiniteError
 from fastcnn.layers.base import Array
 from fastcnn.optimizers import Optimizer
-from fastcnn.parameters import FlatLayout, Parameter, Run, padded
+from fastcnn.parameters import FlatLayout, Parameter, Run, flat_floats, padded
+from fastcnn.program import WHOLE, Share
 
 if TYPE_CHECKING:
     from fastcnn._core import Program
@@ -32,7 +34,9 @@ class _Part:
 class WeightUpdate:
     """The steps that update the weights of a layout, and the numbers they read.
 
-    `due` says whether the batch at hand completes an update: of the accumulated ones only the last does.
+    `due` says whether the batch at hand completes an update: of the accumulated ones only the last does. A batch
+    that is computed in parts is accumulated too, in an array of its own (`with_parts`), and completes an update with
+    its last part; the optimizer itself must not accumulate then.
     """
 
     def __init__(self, optimizer: Optimizer, layout: FlatLayout, gradients: Array, slots: Mapping[str, Array]) -> None:
@@ -42,6 +46,7 @@ class WeightUpdate:
         self._gradients = gradients
         self._slots = slots
         self._accumulator = slots.get("gradient_accumulator")
+        self._sum_of_parts: Array | None = None
         self._average = slots.get("average")
         if self._average is not None and optimizer.iterations:
             for parameter, view in layout.views(self._average):  # as weights that were not trained before
@@ -53,30 +58,54 @@ class WeightUpdate:
         self._offsets: NDArray[np.int64] = np.array([0, *ends], np.int64)
         self._squares: NDArray[np.float64] = np.zeros(len(ends))
 
-    @property
-    def due(self) -> bool:
-        """Whether the next batch completes an update."""
-        return (self.optimizer.batches + 1) % (self.optimizer.gradient_accumulation_steps or 1) == 0
+    def due(self, share: Share = WHOLE) -> bool:
+        """Return whether a part of the next batch completes an update."""
+        return share.last and (self.optimizer.batches + 1) % (self.optimizer.gradient_accumulation_steps or 1) == 0
+
+    # -- batches in parts ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def with_parts(self) -> Iterator[None]:
+        """Keep an array, within the block, that batches in parts add their gradients to; their programs end with it."""
+        if self._sum_of_parts is not None:
+            yield
+            return
+        self._sum_of_parts = flat_floats(self._layout.size)
+        try:
+            yield
+        finally:
+            self._sum_of_parts = None
+
+    def forget_parts(self) -> None:
+        """Make the sum zero again where a batch cannot be finished."""
+        if self._sum_of_parts is not None:
+            self._sum_of_parts.fill(0)
+
+    def _added_up(self, in_parts: bool) -> Array | None:
+        """Return the array that gradients are added to, None where they are used as they are."""
+        return self._sum_of_parts if in_parts else self._accumulator
 
     # -- for programs --------------------------------------------------------------------------------------------------
 
-    def emit_accumulate(self, program: Program) -> None:
-        """Append the sum of the batches' gradients, if there is one."""
-        if self._accumulator is not None:
-            program.copy(self._gradients, self._accumulator, accumulate=True)
+    def emit_accumulate(self, program: Program, in_parts: bool) -> None:
+        """Append the sum of the gradients of batches or of a batch's parts, if there is one."""
+        added_up = self._added_up(in_parts)
+        if added_up is not None:
+            program.copy(self._gradients, added_up, accumulate=True)
 
-    def emit_norms(self, program: Program) -> None:
+    def emit_norms(self, program: Program, in_parts: bool) -> None:
         """Append the norms that clipping needs, if it needs any."""
         if self._parts and (self.optimizer.clipnorm or self.optimizer.global_clipnorm):
-            program.squared_norms(self._source, self._offsets, self._squares)
+            program.squared_norms(self._source(in_parts), self._offsets, self._squares)
 
-    def emit_step(self, program: Program) -> None:
-        """Append the optimizer's step for each part."""
+    def emit_step(self, program: Program, in_parts: bool) -> None:
+        """Append the optimizer's step for each range of weights."""
+        source, added_up = self._source(in_parts), self._added_up(in_parts)
         for part, settings in zip(self._parts, self._settings, strict=True):
             slots = {name: flat[part.flat] for name, flat in self._slots.items()}
-            self.optimizer.emit_update(program, part.values, self._source[part.flat], slots, settings)
-        if self._accumulator is not None:
-            program.fill(self._accumulator, 0.0)
+            self.optimizer.emit_update(program, part.values, source[part.flat], slots, settings)
+        if added_up is not None:
+            program.fill(added_up, 0.0)
 
     def emit_average(self, program: Program) -> None:
         """Append the moving average of the weights, if there is one."""
@@ -84,21 +113,23 @@ class WeightUpdate:
             for run in self._layout.runs:
                 program.ema_step(run.store.values[run.values], self._average[run.flat], self._averaging)
 
-    @property
-    def _source(self) -> Array:
-        return self._gradients if self._accumulator is None else self._accumulator
+    def _source(self, in_parts: bool) -> Array:
+        added_up = self._added_up(in_parts)
+        return self._gradients if added_up is None else added_up
 
     # -- between batches -----------------------------------------------------------------------------------------------
 
-    def begin(self, where: str) -> None:
-        """Set the numbers of the next update and count the batch; the program's steps must follow.
+    def begin(self, where: str, share: Share = WHOLE) -> None:
+        """Set the numbers of the next update and count the batch with its last part; the program's steps must follow.
 
         Raises NonFiniteError for a norm that is not finite, and then forgets the gradients accumulated so far.
         """
         optimizer = self.optimizer
-        if self.due:
+        if not share.last:
+            return
+        if self.due(share):
             self._settings[:, :-3] = optimizer.settings()
-            self._settings[:, -3] = self._scales(where)
+            self._settings[:, -3] = self._scales(where, share.count)
             self._settings[:, -2] = optimizer.clipvalue or math.inf
             decay = optimizer.learning_rate * (optimizer.weight_decay or 0)
             self._settings[:, -1] = [decay if part.decays else 0 for part in self._parts]
@@ -108,10 +139,10 @@ class WeightUpdate:
         self._averaging[1] = frequency is not None and (optimizer.iterations + 1) % frequency == 0
         optimizer.batches += 1
 
-    def _scales(self, where: str) -> NDArray[np.float64]:
-        """Return what each part's gradients are multiplied with: the mean of the batches, clipped by norm."""
+    def _scales(self, where: str, parts: int) -> NDArray[np.float64]:
+        """Return what each range's gradients are multiplied with: the mean of batches or parts, clipped by norm."""
         optimizer = self.optimizer
-        scales = np.full(len(self._parts), 1 / (optimizer.gradient_accumulation_steps or 1))
+        scales = np.full(len(self._parts), 1 / ((optimizer.gradient_accumulation_steps or 1) * parts))
         limit = optimizer.clipnorm or optimizer.global_clipnorm
         if limit is None or not self._parts:
             return scales
@@ -119,6 +150,7 @@ class WeightUpdate:
         if not np.isfinite(norms).all():
             if self._accumulator is not None:
                 self._accumulator.fill(0)
+            self.forget_parts()
             place = self._parts[int(np.flatnonzero(~np.isfinite(norms))[0])].path
             name = f"gradient of {place}" if optimizer.clipnorm else "gradient"
             raise NonFiniteError(

@@ -11,7 +11,7 @@ from typing import Literal
 from fastcnn import _core
 from fastcnn.program import BoundProgram, Emitter, Packer, Placement, Recipe, Training, runtime
 
-Mode = Literal["inference", "evaluation", "training"]
+Mode = Literal["inference", "evaluation", "training", "part"]  # part: training on a part of a batch
 
 PROGRAMS = 8  # kept per workspace, the least recently used goes first
 IDLE = 4  # workspaces kept for callers to come
@@ -55,7 +55,7 @@ class Workspace:
             self._placements = {key: kept for key, kept in self._placements.items() if key[0] != mode}
             self._placements[mode, recipe] = placement
         self._reserve(placement.plan.nbytes)
-        return BoundProgram(recipe, layout, placement.plan, self._arena.bytes(), emitter, training)
+        return BoundProgram(recipe, layout, placement.plan, self._arena.bytes(), emitter, training, mode == "part")
 
     def _reserve(self, nbytes: int) -> None:
         if nbytes > self._arena.nbytes:
