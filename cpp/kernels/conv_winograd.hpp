@@ -94,7 +94,7 @@ struct Layout {
   int64_t v, m, u, parts, zeros, bytes;  // of one worker; V is shared when the schedule is inner
 };
 FASTCNN_INLINE int64_t v_bytes(const Grid& g) { return round_up(kPoints * g.v_plane * 4, 4096); }
-FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g) {
+FASTCNN_INLINE Layout layout(const Grid& g) {
   Layout l;
   l.v = 0;
   l.m = g.inner ? 0 : v_bytes(g);
@@ -109,7 +109,7 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g) {
 }
 FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
   const Grid g = grid(p);
-  return {g.inner ? v_bytes(g) : 0, layout(p, g).bytes};
+  return {g.inner ? v_bytes(g) : 0, layout(g).bytes};
 }
 FASTCNN_INLINE int64_t packed_size(int64_t C, int64_t K, int64_t P, int64_t Q) {
   const bool late = transformed_late(C, K, P, Q);
@@ -457,7 +457,7 @@ static void count_pixels(const Problem& p, const Grid& g, int64_t chunk, int64_t
 static void run(const Problem& p, const Prologue& prologue, const float* x, const float* packed,
                 const Epilogue& epilogue, float* y, const Scratch& scratch) {
   const Grid g = grid(p);
-  const Layout l = layout(p, g);
+  const Layout l = layout(g);
   const int64_t multiply_work = kPoints * p.C * p.K, transform_work = 16 * kMoved * p.C;
   const auto place_of = [&](int worker, int64_t offset) {
     return reinterpret_cast<float*>(scratch.workers + worker * scratch.worker_bytes + offset);
