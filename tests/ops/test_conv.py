@@ -358,6 +358,7 @@ def test_windows_with_pixels_of_any_magnitude(isa: str, strides: tuple[int, int]
 WEIGHT_GRADIENTS = [
     ConvCase(2, 14, 14, 40, 50, 3, 3, padding=ONE),
     ConvCase(2, 15, 13, 36, 33, 3, 3, (2, 2), ONE),
+    ConvCase(2, 17, 30, 33, 32, 3, 3, padding=ONE),  # rows in units of 6, 6 and 5
     ConvCase(3, 10, 9, 40, 70, 1, 1),
     ConvCase(3, 10, 9, 70, 40, 1, 1),
 ]
