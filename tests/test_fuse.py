@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fastcnn import layers, reference
+from fastcnn import layers, liveness, reference
 from fastcnn.fuse import fuse, lower
 from fastcnn.graph import Node, topological
 from fastcnn.layers import (
@@ -336,10 +336,10 @@ class Reference:
         return reference.batchnorm_forward(x, gamma, beta, layer.epsilon)[0]
 
 
-def run_engine(model: Model, trained: frozenset, fused: bool, data, rate: float = 0.0):
-    """Return (loss, gradients by parameter, state) of one training step in NaN-poisoned memory."""
+def run_engine(model: Model, trained: frozenset, fused: bool, data, rate: float = 0.0, recompute: bool = False):
+    """Return (loss, gradients by parameter, recipe) of one training step in NaN-poisoned memory."""
     x, t, weight = data
-    recipe = Recipe(model.outputs, trained=trained, loss=LOSS, fused=fused)
+    recipe = Recipe(model.outputs, trained=trained, loss=LOSS, fused=fused, recompute=recompute)
     parameters = [p for p in model.weights if p in recipe.trained_parameters]
     state = TrainingState(SGD(rate), parameters, recipe.norms, recipe.repeated_norms)
     workspace = Workspace(Packer(shared=False))
@@ -385,6 +385,27 @@ def layers_of(model: Model, frozen: tuple[type, ...] = ()) -> frozenset:
 
 
 # -- tests -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+@pytest.mark.parametrize("frozen", [(), (BatchNormalization,), (Conv2D,)], ids=["all", "no-norm", "no-conv"])
+@pytest.mark.parametrize("net", [*NETS, *map(random_net, range(30))])
+def test_recomputing_changes_no_bit(net, frozen, steps, monkeypatch):
+    """Segments of any length; losses, gradients and moving statistics are those of keeping everything."""
+
+    def divisions(crossing, inside):
+        return [tuple(range(i, min(i + steps, len(inside))) for i in range(0, len(inside), steps))]
+
+    monkeypatch.setattr(liveness, "divisions", divisions)
+    found = []
+    for recompute in (False, True):
+        model = make(net)
+        loss, gradients, recipe = run_engine(
+            model, layers_of(model, frozen), steps % 2 == 1, some_data(), 0.1, recompute
+        )
+        found.append((loss, [g.tobytes() for g in gradients.values()], [w.tobytes() for w in model.get_weights()]))
+    assert found[0] == found[1]
+    assert recipe._schedule.again or frozen or steps == 5
 
 
 def test_every_layer_is_in_a_net():

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from fastcnn.graph import Node
-from fastcnn.liveness import CacheSpec, cache_name, dy_name, lifetimes, y_name
+from fastcnn.liveness import CacheSpec, cache_name, dy_name, lifetimes, recomputing, y_name
 from fastcnn.plan import ALIGNMENT, PAGE, PAGE_ALIGNED, Plan, Value, plan
+from fastcnn.schedule import Schedule, divisions
 
 
 def assert_no_overlap(values: list[Value], placed: Plan) -> None:
@@ -133,7 +134,7 @@ def test_bad_values_are_refused(values, message):
 
 def test_planning_needs_neither_numpy_nor_the_engine():
     code = (
-        "import sys, fastcnn.plan, fastcnn.liveness, fastcnn.graph;"
+        "import sys, fastcnn.plan, fastcnn.liveness, fastcnn.graph, fastcnn.schedule;"
         "sys.exit('numpy' in sys.modules or 'fastcnn._core' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -151,6 +152,7 @@ class Op:
     over: tuple[int, ...] = ()
     passes: tuple[int, ...] = ()
     view: bool = False
+    repeatable: bool = True
     cache: dict[str, CacheSpec] = field(default_factory=dict)
 
     def overwrites(self):
@@ -221,11 +223,25 @@ class Memory:
         return range(offset, offset + self.sizes[name], 4)
 
 
+def any_schedule(rng: random.Random, n: int, active: set[int]) -> Schedule:
+    """Return a schedule with borders anywhere, in which any active steps run again."""
+    cuts = sorted(rng.sample(range(1, n), min(n - 1, rng.randrange(5))))
+    segments = tuple(range(a, b) for a, b in zip([0, *cuts], [*cuts, n], strict=True))
+    return Schedule(n, segments, {i for i in active - {n - 1} if rng.random() < 0.7})
+
+
+@pytest.mark.parametrize("recompute", ["nothing", "anything", "all"])
 @pytest.mark.parametrize("seed", range(200))
-def test_random_graphs_never_read_what_was_overwritten(seed):
-    nodes, active = random_graph(random.Random(seed))
+def test_random_graphs_never_read_what_was_overwritten(seed, recompute):
+    rng = random.Random(seed)
+    nodes, active = random_graph(rng)
     caches = [node.layer.cache for node in nodes]
-    found = lifetimes(nodes, [nodes[-1]], active, caches, batch=2)
+    times = {
+        "nothing": lambda: Schedule(len(nodes)),
+        "anything": lambda: any_schedule(rng, len(nodes), active),
+        "all": lambda: recomputing(nodes, [nodes[-1]], active, caches, 2),
+    }[recompute]()
+    found = lifetimes(nodes, [nodes[-1]], active, caches, 2, None if recompute == "nothing" else times)
     placed = plan(found.values)
     assert_no_overlap(found.values, placed)
 
@@ -238,37 +254,45 @@ def test_random_graphs_never_read_what_was_overwritten(seed):
             if spec.lifetime == "whole":
                 memory.write(cache_name(i, key))
 
-    def views_of(i: int) -> list[str]:
+    def views_of(i: int, again: bool) -> list[str]:
         """Names under which the content of y_i may lie in memory: views do not write."""
-        names = [y_name(i)]
+        names = [y_name(i, again)]
         while nodes[i].layer.view:
-            i = number[nodes[i].inputs[0]]
-            names.append(y_name(i))
+            source = number[nodes[i].inputs[0]]
+            i, again = source, again and times.reads_again(source, i)
+            names.append(y_name(i, again))
         return names
 
-    for i, node in enumerate(nodes[1:], 1):
-        for x in node.inputs:
-            memory.read(*views_of(number[x]))
+    def seen(i: int, x: Node[Op], later: bool) -> list[str]:
+        return views_of(number[x], later and times.reads_again(number[x], i))
+
+    def forward(i: int, again: bool) -> None:
+        for x in nodes[i].inputs:
+            memory.read(*seen(i, x, again))
         for key, spec in caches[i].items():
             if spec.lifetime in ("forward", "both"):
-                memory.write(cache_name(i, key))
-        if not node.layer.view:
-            memory.write(y_name(i))
+                memory.write(cache_name(i, key, again))
+        if not nodes[i].layer.view:
+            memory.write(y_name(i, again))
+
     have: set[str] = set()
-    for i in sorted(active, reverse=True):
-        node, op = nodes[i], nodes[i].layer
+
+    def backward(i: int) -> None:
+        node, op, again = nodes[i], nodes[i].layer, i in times.again
         if i < len(nodes) - 1:
             assert dy_name(i) in have
         for position, x in enumerate(node.inputs):
             if op.keeps_x(position):
-                memory.read(*views_of(number[x]))
+                memory.read(*seen(i, x, True))
         if op.keeps_y():
-            memory.read(*views_of(i))
+            memory.read(*views_of(i, again))
         for key, spec in caches[i].items():
-            if spec.lifetime in ("both", "whole"):
+            if spec.lifetime == "whole":
                 memory.read(cache_name(i, key))
+            if spec.lifetime == "both":
+                memory.read(cache_name(i, key, again))
             if spec.lifetime == "backward":
-                memory.write(cache_name(i, key))
+                memory.write(cache_name(i, key, again))
         for write in found.writes[i]:
             if write.node is None:
                 continue
@@ -281,6 +305,14 @@ def test_random_graphs_never_read_what_was_overwritten(seed):
                 memory.read(dy_name(i), *(n for n in before if alias[n] == dy_name(i)))
             memory.write(name)
             have.add(name)
+
+    for i in range(1, len(nodes)):
+        forward(i, False)
+    for i, again in times.backward:
+        if again:
+            forward(i, True)
+        elif i in active:
+            backward(i)
     for i, caches_of in enumerate(caches):
         for key, spec in caches_of.items():
             if spec.lifetime == "whole":
@@ -352,3 +384,55 @@ def test_a_fork_is_written_once_and_then_added_to():
     assert (alias["dy2"], alias["dy3"]) == ("dy4", None)  # one branch takes dy over, the other gets a copy
     first = {value.name: value.first for value in found.values}
     assert first["dy1"] == 2 * 6 - 1 - 3
+
+
+# -- recomputing -------------------------------------------------------------------------------------------------------
+
+
+def deep_chain(n: int) -> list[Node[Op]]:
+    return chain(*(Op(x=(True,), over=()) for _ in range(n)), Op(x=(False,)))
+
+
+def test_recomputing_a_chain_takes_the_root_of_its_memory():
+    sizes = {}
+    for n in (25, 100, 400):
+        nodes = deep_chain(n)
+        active, caches = set(range(1, len(nodes))), [{}] * len(nodes)
+        kept = plan(lifetimes(nodes, [nodes[-1]], active, caches, 16).values).nbytes
+        times = recomputing(nodes, [nodes[-1]], active, caches, 16)
+        sizes[n] = plan(lifetimes(nodes, [nodes[-1]], active, caches, 16, times).values).nbytes
+        assert len(times.again) < n
+        assert kept >= 256 * n
+    assert sizes[400] < 1.5 * 4 * sizes[25]  # 2 sqrt(n), not n
+    assert sizes[100] < 256 * 26
+
+
+def test_steps_of_the_last_segment_and_those_that_cannot_do_not_run_again():
+    nodes = deep_chain(40)
+    nodes[5].layer.repeatable = False
+    times = recomputing(nodes, [nodes[-1]], set(range(1, len(nodes))), [{}] * len(nodes), 16)
+    assert 5 not in times.again
+    assert not times.again & set(times.segments[-1])
+    order = [i for i, again in times.backward if not again]
+    assert order == list(reversed(range(len(nodes))))
+    for i in times.again:
+        assert len(nodes) <= times.time_again(i) < times.time_backward(i) < times.end
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_segments_follow_each_other(seed):
+    rng = random.Random(seed)
+    n = rng.randrange(1, 60)
+    found = divisions([rng.randrange(50) for _ in range(n)], [rng.choice([0, 1, 10, 40]) for _ in range(n)])
+    assert found[0] == (range(n),)
+    assert len(set(found)) == len(found)
+    for segments in found:
+        assert [i for segment in segments for i in segment] == list(range(n))
+        assert all(segments)
+
+
+def test_borders_lie_where_little_crosses():
+    crossing = [0] + [1 if i % 4 == 0 else 10 for i in range(1, 64)]
+    segments = divisions(crossing, [4] * 64)[1]
+    assert len(segments) > 3
+    assert {segment.start % 4 for segment in segments} == {0}

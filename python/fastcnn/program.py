@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,15 +19,18 @@ from fastcnn.graph import Node, topological
 from fastcnn.layers.base import Array, Bounds, Layer, Padding, Pair, Slots, Step
 from fastcnn.layers.conv import ALGORITHMS, FusedConv2D, algorithm_changes
 from fastcnn.layers.norm import BatchNormalization, FusedBatchNormalization
-from fastcnn.liveness import CacheSpec, Lifetimes, cache_name, dy_name, lifetimes, y_name
+from fastcnn.liveness import CacheSpec, Lifetimes, cache_name, dy_name, lifetimes, recomputing, y_name
 from fastcnn.losses import Loss
 from fastcnn.parameters import Parameter
 from fastcnn.plan import Plan, plan
 from fastcnn.prepare import split
+from fastcnn.schedule import Schedule
 
 if TYPE_CHECKING:
     from fastcnn.layers.conv import Conv2D
     from fastcnn.layers.dropout import Dropout, DropoutStep
+
+_DIVIDED_AT = 8  # samples: the batch whose sizes decide where a recipe is divided to be recomputed
 
 
 class Packer:
@@ -154,6 +157,13 @@ class Emitter(_core.Program):
         self._written: set[Parameter] = set()
         self._random_states: dict[DropoutStep, NDArray[np.int64]] = {}
         self._random_calls: Counter[Dropout] = Counter()
+        self._again = False
+
+    def emit_again(self, step: Step, s: Slots) -> None:
+        """Append the forward run of a step a second time, which changes nothing but its output and arrays."""
+        self._again = True
+        step.emit_forward(s, self)
+        self._again = False
 
     def packed_conv2d(
         self,
@@ -197,12 +207,14 @@ class Emitter(_core.Program):
         for part, gradient in sums:
             self.copy(part, gradient, accumulate=True)
 
-    def moving_statistics(self, norm: BatchNormalization) -> tuple[float, Array, Array]:
-        """Return (momentum, mean, variance) for batchnorm_merge to write.
+    def moving_statistics(self, norm: BatchNormalization) -> tuple[float, Array | None, Array | None]:
+        """Return (momentum, mean, variance) for batchnorm_merge to write, None where they are written already.
 
         They take the batch's own statistics, which the update moves the layer's towards; a layer called several times
         moves its own at each call, as in Keras.
         """
+        if self._again:
+            return 1.0, None, None
         assert self._training is not None
         if norm in self._repeated:
             return norm.momentum, norm.moving_mean.memory, norm.moving_variance.memory
@@ -227,7 +239,8 @@ class Recipe:
 
     The layers in `trained` are being trained, the others are constants. With `loss` the program ends with that of
     its output. `preparation` is what samples need before they are written to `x`. `norms` are the layers whose moving
-    statistics change, `repeated_norms` those called several times. `fused` is switched off by tests alone.
+    statistics change, `repeated_norms` those called several times. With `recompute` the backward run makes most of what
+    it reads again instead of keeping it. `fused` is switched off by tests alone.
     """
 
     def __init__(
@@ -236,6 +249,7 @@ class Recipe:
         *,
         trained: Set[Layer] = frozenset(),
         loss: Loss | None = None,
+        recompute: bool = False,
         fused: bool = True,
     ) -> None:
         self.trained = trained
@@ -249,6 +263,8 @@ class Recipe:
         active = active_nodes(self.nodes)
         self.active = {i for i, node in enumerate(self.nodes) if node in active}
         self.source = next(i for i, node in enumerate(self.nodes) if not node.inputs)
+        self.recompute = recompute
+        self._schedule: Schedule | None = None
         self.slice_size = sys.maxsize  # samples computed at a time; inference may set fewer
         calls = Counter(norm for norm in (_norm_of(node.layer) for node in self.nodes) if norm)
         self.norms = [norm for norm, count in calls.items() if count == 1]
@@ -257,11 +273,21 @@ class Recipe:
 
     def layout(self, batch: int, emitter: Emitter) -> Layout:
         """Return the sizes and lifetimes of all arrays for a batch size."""
+        if self._schedule is None:
+            self._schedule = Schedule(len(self.nodes))
+            if self.recompute:  # the same for all batch sizes, so that they can share their offsets
+                caches = self._caches(_DIVIDED_AT, emitter)
+                self._schedule = recomputing(self.nodes, self.outputs, self.active, caches, _DIVIDED_AT)
+        caches, schedule = self._caches(batch, emitter), self._schedule
+        found = lifetimes(self.nodes, self.outputs, self.active, caches, batch, schedule)
+        return Layout(batch, caches, found, schedule)
+
+    def _caches(self, batch: int, emitter: Emitter) -> list[dict[str, CacheSpec]]:
         caches = []
         for i, node in enumerate(self.nodes):
             shapes = tuple(x.sample_shape for x in node.inputs)
             caches.append(node.layer.cache(Bounds(batch, shapes, node.sample_shape, i in self.active), emitter))
-        return Layout(batch, caches, lifetimes(self.nodes, self.outputs, self.active, caches, batch))
+        return caches
 
 
 @dataclass(frozen=True)
@@ -271,6 +297,7 @@ class Layout:
     batch: int
     caches: list[dict[str, CacheSpec]]
     lifetimes: Lifetimes
+    schedule: Schedule
 
     def fits(self, sizes: Mapping[str, int]) -> bool:
         """Return whether every array fits into the bytes that a larger batch size has for it."""
@@ -308,14 +335,17 @@ class BoundProgram:
     ) -> None:
         self.batch = layout.batch
         self.emitter = emitter
-        slots = _bind(recipe, layout, placement, memory)
+        slots, later = _bind(recipe, layout, placement, memory)
         steps = [node.layer for node in recipe.nodes]
         if training is not None:
             training.emit_begin(emitter)
         for step, s in zip(steps, slots, strict=True):
             step.emit_forward(s, emitter)
-        for i in sorted(recipe.active, reverse=True):
-            steps[i].emit_backward(slots[i], emitter)
+        for i, again in layout.schedule.backward:
+            if again:
+                emitter.emit_again(steps[i], later[i])
+            elif i in recipe.active:
+                steps[i].emit_backward(later[i], emitter)
         if training is not None:
             training.emit_penalties(emitter)
         self._computed = len(emitter)
@@ -352,9 +382,11 @@ class BoundProgram:
         self._training.apply(where, self.emitter, self._update, share)
 
 
-def _bind(recipe: Recipe, layout: Layout, placement: Plan, memory: NDArray[np.uint8]) -> list[Slots]:
-    """Make the arrays of every step, views of the arena."""
-    batch, offsets = layout.batch, placement.offsets
+def _bind(
+    recipe: Recipe, layout: Layout, placement: Plan, memory: NDArray[np.uint8]
+) -> tuple[list[Slots], list[Slots]]:
+    """Make the arrays of every step, views of the arena: those of the forward run, and those of what comes later."""
+    batch, offsets, schedule = layout.batch, placement.offsets, layout.schedule
 
     def view(name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
         return np.ndarray(shape, dtype, memory, offsets[name])
@@ -362,23 +394,34 @@ def _bind(recipe: Recipe, layout: Layout, placement: Plan, memory: NDArray[np.ui
     number = {node: i for i, node in enumerate(recipe.nodes)}
     shapes = [(batch, *node.sample_shape) for node in recipe.nodes]
     ys = [view(y_name(i), shape) for i, shape in enumerate(shapes)]
-    slots = []
+    made_again = {i: view(y_name(i, True), shapes[i]) for i in schedule.again}
+    slots, later = [], []
     for i, node in enumerate(recipe.nodes):
         inputs = [number[x] for x in node.inputs]
         writes = layout.lifetimes.writes.get(i, ())
         name = dy_name(i)
-        slots.append(
-            Slots(
-                xs=tuple(ys[x] for x in inputs),
-                y=ys[i],
-                dy=view(name, shapes[i]) if i in recipe.active and name in offsets else None,
-                dxs=tuple(None if w.node is None else view(dy_name(w.node), shapes[w.node]) for w in writes)
-                or (None,) * len(inputs),
-                accumulate=tuple(w.accumulate for w in writes) or (False,) * len(inputs),
-                cache={key: view(cache_name(i, key), spec.shape, spec.dtype) for key, spec in layout.caches[i].items()},
-            )
+        arrays = {
+            again: {
+                key: view(cache_name(i, key, again), spec.shape, spec.dtype)
+                for key, spec in layout.caches[i].items()
+                if cache_name(i, key, again) in offsets
+            }
+            for again in (False, True)
+        }
+        first = Slots(
+            xs=tuple(ys[x] for x in inputs),
+            y=ys[i],
+            dy=view(name, shapes[i]) if i in recipe.active and name in offsets else None,
+            dxs=tuple(None if w.node is None else view(dy_name(w.node), shapes[w.node]) for w in writes)
+            or (None,) * len(inputs),
+            accumulate=tuple(w.accumulate for w in writes) or (False,) * len(inputs),
+            cache=arrays[False],
         )
-    return slots
+        slots.append(first)
+        xs = tuple(made_again[x] if schedule.reads_again(x, i) else ys[x] for x in inputs)
+        cache = arrays[i in schedule.again]
+        later.append(replace(first, xs=xs, y=made_again.get(i, ys[i]), cache=cache))
+    return slots, later
 
 
 def _norm_of(step: Step) -> BatchNormalization | None:

@@ -69,7 +69,11 @@ KERAS = {
     "load_weights": {"filepath": REQUIRED, "by_name": False, "skip_mismatch": False},
 }
 
-OWN = {"fit": {"memory_limit": None}, "summary": {"memory": False, "batch_size": 32}}  # behind Keras', by keyword only
+OWN = {
+    "compile": {"recompute": False},
+    "fit": {"memory_limit": None},
+    "summary": {"memory": False, "batch_size": 32},
+}  # behind Keras', by keyword only
 
 
 @pytest.mark.parametrize("method", KERAS)

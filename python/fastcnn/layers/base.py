@@ -75,6 +75,7 @@ class Step:
     # "always" or "training": `prepare` can do it to single samples before the program runs, in training or whenever
     prepares: ClassVar[str] = ""
     random: ClassVar[bool] = False  # only `prepare` can do it
+    repeatable: ClassVar[bool] = True  # the forward run may be done twice, rather than keep what it made
 
     def keeps_x(self, index: int) -> bool:
         """Return whether the backward run reads input `index`."""

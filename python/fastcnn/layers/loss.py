@@ -19,6 +19,7 @@ class LossStep(Step):
     """
 
     operation: ClassVar[str]
+    repeatable = False
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -116,6 +116,7 @@ class PythonStep(Step):
     trainable: bool
 
     saves = "xy"
+    repeatable = False  # a function may count its calls
 
     def __post_init__(self) -> None:
         self.name = self.layer.name

@@ -29,10 +29,16 @@ class Compiled:
     """
 
     def __init__(
-        self, optimizer: Optimizer, loss: Loss, given_metrics: Sequence[Any], given_weighted: Sequence[Any] = ()
+        self,
+        optimizer: Optimizer,
+        loss: Loss,
+        given_metrics: Sequence[Any],
+        given_weighted: Sequence[Any] = (),
+        recompute: bool = False,
     ) -> None:
         self.optimizer = optimizer
         self.loss = loss
+        self.recompute = recompute
         if loss.reduction is None:
             raise ValueError(f"compile: {loss.name} with reduction=None gives no number to train on; choose another")
         self.given_metrics = list(given_metrics)

@@ -20,7 +20,7 @@ class MemoryLimit:
     """Tells for one `fit` in how many parts a batch is computed: the fewest that fit into `nbytes` (None: one).
 
     `validated` says that batches are evaluated in between, which needs memory too. `report` receives a line for the
-    first batch of a size.
+    first batch, and for any that is cut into more parts.
     """
 
     def __init__(
@@ -70,7 +70,8 @@ class MemoryLimit:
             if not self._numbered:
                 self.number(count)
             self._trained = max(self._trained, (size, count))
-            self._tell(size, count)
+            if not self._counts or count > self.most:
+                self._tell(size, count)
             self._counts[size] = count
         return self._counts[size]
 

@@ -81,11 +81,19 @@ class Trainer(Network):
         steps_per_execution: int = 1,
         jit_compile: str | bool = "auto",
         auto_scale_loss: bool = True,
+        *,
+        recompute: bool = False,
     ) -> None:
         """Set how the model is trained; which layers are trainable counts as it is now.
 
         Compiling again with the same optimizer object keeps its slots. `metrics` and `weighted_metrics`, which count
         each sample with its weight, are names or Metric objects. Raises ValueError for what fastcnn does not have.
+
+        With `recompute` training keeps the activations at a few borders of the graph alone and computes those between
+        them again on the way back: less memory (`memory_plan` tells how much: a third of ResNet50's activations, a
+        fifth of ResNet152's) for at most one more forward run (ResNet50: a step takes 14 % longer). No bit changes.
+        Where it would save nothing, as in VGG16, nothing is computed again. Functions of a PythonLayer are called once
+        as ever.
         """
         self._refuse(loss_weights=(loss_weights, None))
         without = {
@@ -100,7 +108,11 @@ class Trainer(Network):
         if loss is None:
             raise ValueError("compile: loss must be given, such as 'categorical_crossentropy'")
         before = self._compiled
-        compiled = Compiled(optimizers.get(optimizer), losses.get(loss), metrics or [], weighted_metrics or [])
+        if not isinstance(recompute, bool):
+            raise ValueError(f"compile: recompute must be True or False, got {recompute!r}")
+        compiled = Compiled(
+            optimizers.get(optimizer), losses.get(loss), metrics or [], weighted_metrics or [], recompute
+        )
         self._compiled = compiled
         if self.built:
             compiled.note_trained(self)
@@ -132,17 +144,24 @@ class Trainer(Network):
         compiled = self._compiled
         if compiled is None:
             return None
-        return {
+        config = {
             "optimizer": optimizers.serialize(compiled.optimizer),
             "loss": losses.serialize(compiled.loss),
             "metrics": metrics.serialize_all(compiled.given_metrics),
             "weighted_metrics": metrics.serialize_all(compiled.given_weighted),
         }
+        return config | ({"recompute": True} if compiled.recompute else {})
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Compile with what `get_compile_config` returned."""
         weighted = config.get("weighted_metrics")
-        self.compile(config["optimizer"], config["loss"], metrics=config["metrics"], weighted_metrics=weighted)
+        self.compile(
+            config["optimizer"],
+            config["loss"],
+            metrics=config["metrics"],
+            weighted_metrics=weighted,
+            recompute=config.get("recompute", False),
+        )
 
     def trained_layers(self) -> list[str] | None:
         """Return the names of the layers with weights that training changes as `compile` fixed it, None before."""
@@ -185,7 +204,7 @@ class Trainer(Network):
         compiled = self._require_compiled("fit")
         if compiled.recipe is None or compiled.state is None:
             self._check_output(compiled.loss)
-            recipe = Recipe(self._sinks, trained=compiled.trained, loss=compiled.loss)
+            recipe = Recipe(self._sinks, trained=compiled.trained, loss=compiled.loss, recompute=compiled.recompute)
             parameters = [parameter for parameter in self.weights if parameter in recipe.trained_parameters]
             compiled.state = TrainingState(compiled.optimizer, parameters, recipe.norms, recipe.repeated_norms)
             compiled.recipe = recipe
