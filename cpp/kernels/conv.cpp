@@ -1,4 +1,5 @@
-// Convolution: chooses an algorithm, nothing else. The loops are in conv_gemm.hpp, conv_winograd.hpp, conv_weights.hpp.
+// Convolution: chooses an algorithm, nothing else. The loops are in conv_gemm.hpp, conv_winograd.hpp, conv_weights.hpp
+// and, on tile registers, conv_tiles.hpp and conv_weights_tiles.hpp.
 #include "kernels/conv_gemm.hpp"
 #include "kernels/conv_weights.hpp"
 #include "kernels/conv_weights_tiles.hpp"

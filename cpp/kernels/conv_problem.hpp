@@ -94,7 +94,7 @@ constexpr int64_t kBlockFloats = 96 * 1024;
 constexpr int64_t kFewRows = 98;  // below, the weights would pass by too often
 constexpr int64_t kStripRows = 224;
 constexpr int64_t kTasks = 16;  // at least so many, so that no core idles at the end
-constexpr int64_t kTileMostDepth = 4608;
+constexpr int64_t kTileMostDepth = 4608;  // values of k whose parts, of kTileFewRows rows, stay in the L2 cache
 #if FASTCNN_TILES
 constexpr int64_t kTileBlockRows = 224;
 constexpr int64_t kTileBlockFloats = 224 * 1024;
@@ -204,11 +204,16 @@ FASTCNN_INLINE Area area(const Problem& p, int64_t rows) {
 FASTCNN_INLINE int64_t area_floats(const Problem& p, const Area& a) {
   return ceil_div(p.C, tiles::kGroup) * tiles::kParts * a.planes * a.pixels * tiles::kRowParts;
 }
+// Whether most rows of the products count and each phase of the strides is some tap's.
+FASTCNN_INLINE bool area_pays(const Problem& p) {
+  const auto reached = [](const Axis& axis, int64_t in_step) { return axis.count == 1 || in_step <= axis.count; };
+  return reached(p.rows, p.in_step_h) && reached(p.columns, p.in_step_w) && 2 * area(p, 1).width <= 3 * p.OW;
+}
 // Whether windows are found in place in an area, so that each pixel is split once and not for every tap; not those of
 // many small images, which fill a block together.
 FASTCNN_INLINE bool in_area(const Problem& p) {
   return on_tiles(p) && tap_count(p) > 1 && !depth(p).joined && p.out_step_h == 1 && p.out_step_w == 1 &&
-         2 * area(p, 1).width <= 3 * p.OW && (p.N == 1 || area(p, p.OH).outputs > tiles::kRows);
+         area_pays(p) && (p.N == 1 || area(p, p.OH).outputs > tiles::kRows);
 }
 // Output rows of a block, of the OH that count; whole pairs where outputs are pooled.
 FASTCNN_INLINE int64_t area_rows(const Problem& p, int64_t OH, int64_t pair) {
@@ -220,8 +225,6 @@ FASTCNN_INLINE int64_t area_rows(const Problem& p, int64_t OH, int64_t pair) {
   while (rows < OH && fits(rows + pair)) rows += pair;
   return larger(pair, round_up(ceil_div(OH, larger(1, ceil_div(OH, rows))), pair));
 }
-#else
-FASTCNN_INLINE bool in_area(const Problem&) { return false; }
 #endif
 
 FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {

@@ -32,12 +32,11 @@ FASTCNN_INLINE Range range(int32_t bits) {
   return r;
 }
 
-FASTCNN_INLINE int32_t magnitude(float x) {
-  int32_t bits;
-  __builtin_memcpy(&bits, &x, 4);
-  return bits & 0x7fffffff;
+// The largest absolute bits so far of each lane.
+FASTCNN_INLINE vi larger_magnitude(vi most, vf x) {
+  const vi bits = reinterpret_cast<vi>(x) & 0x7fffffff;
+  return most > bits ? most : bits;
 }
-FASTCNN_INLINE vi larger_lanes(vi a, vi b) { return a > b ? a : b; }
 
 // -- weights ----------------------------------------------------------------------------------------------------------
 
@@ -64,7 +63,7 @@ static void pack_panels(int64_t runs, int64_t length, int64_t K, const F& row, f
       for (int64_t run = 0; run < runs; ++run)
         for (int64_t k = 0; k < groups * tiles::kGroup; ++k, to += kNR) {
           const vf w = k < length && n > 0 ? row(run, k, column, n) : vf{};
-          most = larger_lanes(most, reinterpret_cast<vi>(w) & 0x7fffffff);
+          most = larger_magnitude(most, w);
           store(to, w);
         }
       vf scales{};
@@ -130,16 +129,11 @@ struct Run {
   }
 };
 
-FASTCNN_INLINE void store_parts(const tiles::Parts& parts, float* to, int64_t part_step) {
-  FASTCNN_UNROLL for (int64_t i = 0; i < tiles::kParts; ++i)
-      store(to + i * part_step, reinterpret_cast<vf>(parts.part[i]));
-}
-
 // Parts of a run, as they are; the largest absolute bits of each lane join `most`.
 FASTCNN_INLINE float* place_run(const Run& run, float* to, int64_t part_step, vi& most) {
   const auto put = [&](vf x, vf y) FASTCNN_LAMBDA {
-    most = larger_lanes(most, larger_lanes(reinterpret_cast<vi>(x) & 0x7fffffff, reinterpret_cast<vi>(y) & 0x7fffffff));
-    store_parts(tiles::split(x, y), to, part_step);
+    most = larger_magnitude(larger_magnitude(most, x), y);
+    tiles::store_parts(tiles::split(x, y), to, part_step);
     to += tiles::kParts * part_step;
   };
   int64_t c = 0;
@@ -150,7 +144,7 @@ FASTCNN_INLINE float* place_run(const Run& run, float* to, int64_t part_step, vi
 }
 static float* place_run_scaled(const Run& run, float scale, float* to, int64_t part_step) {
   for (int64_t c = 0; c < run.length; c += tiles::kGroup, to += tiles::kParts * part_step)
-    store_parts(tiles::split_any(run.at(c) * scale, run.at(c + kLanes) * scale), to, part_step);
+    tiles::store_parts(tiles::split_any(run.at(c) * scale, run.at(c + kLanes) * scale), to, part_step);
   return to;
 }
 

@@ -38,7 +38,7 @@ FASTCNN_INLINE bool is_flat(const Conv2DShape& s) {
 // Few pixels under windows would leave most of a group empty.
 FASTCNN_INLINE bool on_tiles(const Conv2DShape& s) {
   if (s.C < 32 || s.K < 32) return false;
-  return is_flat(s) || (s.P * s.Q >= 16 && 2 * gemm::area(gemm::forward_problem(s), 1).width <= 3 * s.Q);
+  return is_flat(s) || (s.P * s.Q >= 16 && gemm::area_pays(gemm::forward_problem(s)));
 }
 
 FASTCNN_INLINE TileGrid tile_grid(const Conv2DShape& s) {
@@ -116,11 +116,7 @@ struct Operand {
   }
   FASTCNN_INLINE bool fits(vi most) const { return !tiles::any(((most > 0) & (most < fewest)) | (most >= kMostBits)); }
 };
-FASTCNN_INLINE vi larger_magnitude(vi most, vf x) {
-  return gemm::larger_lanes(most, reinterpret_cast<vi>(x) & 0x7fffffff);
-}
-
-// Where the first `count` pixels of a unit are; null for zeros.
+// Where the first `count` pixels of a unit without windows are; null for zeros.
 static void find_flat(const Conv2DShape& s, const Operand& o, int64_t unit, int64_t count, const float** at) {
   const int64_t pixels = s.N * s.P * s.Q;
   for (int64_t i = 0; i < count; ++i) {
@@ -128,34 +124,36 @@ static void find_flat(const Conv2DShape& s, const Operand& o, int64_t unit, int6
     at[i] = i < kFlat && pixel < pixels ? o.data + pixel * o.all : nullptr;
   }
 }
-static void find_outputs(const Conv2DShape& s, const TileGrid& g, const Operand& dy, int64_t unit, int64_t count,
-                         const float** at) {
-  const int64_t n = unit / g.image_units, first = unit % g.image_units * g.rows;
-  int64_t row = 0, column = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const bool inside = unit < g.units && row < g.rows && first + row < s.P && column < s.Q;
-    at[i] = inside ? dy.data + ((n * s.P + first + row) * s.Q + column) * s.K : nullptr;
-    if (++column == g.area.width) {
+
+// Of rows or columns of an image: where they begin, how far apart they are, and how many there are.
+struct Along {
+  int64_t first, step, size;
+};
+// The same of `rows` rows of `width` places, which may lie outside image n.
+static void find_in_image(const Operand& o, int64_t n, const Along& h, const Along& w, int64_t rows, int64_t width,
+                          int64_t count, const float** at) {
+  for (int64_t i = 0, row = 0, column = 0; i < count; ++i) {
+    const int64_t y = h.first + row * h.step, x = w.first + column * w.step;
+    const bool inside = row < rows && y >= 0 && y < h.size && x >= 0 && x < w.size;
+    at[i] = inside ? o.data + ((n * h.size + y) * w.size + x) * o.all : nullptr;
+    if (++column == width) {
       column = 0;
       ++row;
     }
   }
 }
+static void find_outputs(const Conv2DShape& s, const TileGrid& g, const Operand& dy, int64_t unit, int64_t count,
+                         const float** at) {
+  find_in_image(dy, unit / g.image_units, {unit % g.image_units * g.rows, 1, s.P}, {0, 1, s.Q},
+                unit < g.units ? g.rows : 0, g.area.width, count, at);
+}
 static void find_inputs(const Conv2DShape& s, const TileGrid& g, const Operand& x, int64_t unit, int64_t plane,
                         int64_t count, const float** at) {
-  const int64_t n = unit / g.image_units, planes_w = s.S > 1 ? s.stride_w : 1;
+  const int64_t planes_w = s.S > 1 ? s.stride_w : 1;
   const int64_t top = unit % g.image_units * g.rows * s.stride_h + g.area.first_h + plane / planes_w;
   const int64_t left = g.area.first_w + plane % planes_w;
-  int64_t row = 0, column = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t h = top + row * s.stride_h, w = left + column * s.stride_w;
-    const bool inside = unit < g.units && row < g.area.height && h >= 0 && h < s.H && w >= 0 && w < s.W;
-    at[i] = inside ? x.data + ((n * s.H + h) * s.W + w) * s.C : nullptr;
-    if (++column == g.area.width) {
-      column = 0;
-      ++row;
-    }
-  }
+  find_in_image(x, unit / g.image_units, {top, s.stride_h, s.H}, {left, s.stride_w, s.W},
+                unit < g.units ? g.area.height : 0, g.area.width, count, at);
 }
 
 // One unit as A; `most` are the largest absolute bits of each channel so far.
@@ -166,7 +164,7 @@ static void turn_unit(const TileGrid& g, const Operand& o, const float* const* a
       vf parts[tiles::kParts][kLanes];
       for (int64_t i = 0; i < kLanes; ++i) {
         const vf even = o.at(pixels[2 * i], c), odd = o.at(pixels[2 * i + 1], c);
-        most[c / kLanes] = larger_magnitude(larger_magnitude(most[c / kLanes], even), odd);
+        most[c / kLanes] = gemm::larger_magnitude(gemm::larger_magnitude(most[c / kLanes], even), odd);
         const tiles::Parts pair = tiles::split(even, odd);
         FASTCNN_UNROLL for (int64_t part = 0; part < tiles::kParts; ++part) parts[part][i] =
             reinterpret_cast<vf>(pair.part[part]);
@@ -189,8 +187,8 @@ static void pair_pixels(const TileGrid& g, const TileLayout& l, const Operand& o
     for (int64_t copy = 0; copy < g.copies; ++copy)
       for (int64_t i = 0; i < g.pairs; ++i, to += tiles::kRowParts) {
         const vf even = o.at(at[2 * i + copy], c), odd = o.at(at[2 * i + 1 + copy], c);
-        if (copy == 0) largest = larger_magnitude(larger_magnitude(largest, even), odd);
-        gemm::store_parts(tiles::split(even, odd), to, 2 * l.b_half);
+        if (copy == 0) largest = gemm::larger_magnitude(gemm::larger_magnitude(largest, even), odd);
+        tiles::store_parts(tiles::split(even, odd), to, 2 * l.b_half);
       }
     most[c / kLanes] = largest;
   }

@@ -195,11 +195,8 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
         vf low[kPoints], high[kPoints];
         transform_tile(rows, zeros, d * g.side, p.C, prologue, low);
         transform_tile(rows, zeros, d * g.side + kLanes, p.C, prologue, high);
-        for (int64_t f = 0; f < kPoints; ++f, out += g.v_plane) {
-          const tiles::Parts parts = tiles::split(low[f], high[f]);
-          FASTCNN_UNROLL for (int64_t part = 0; part < tiles::kParts; ++part)
-              store(out + part * g.rows * tiles::kRowParts, reinterpret_cast<vf>(parts.part[part]));
-        }
+        for (int64_t f = 0; f < kPoints; ++f, out += g.v_plane)
+          tiles::store_parts(tiles::split(low[f], high[f]), out, g.rows * tiles::kRowParts);
       }
       continue;
     }

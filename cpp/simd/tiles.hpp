@@ -85,65 +85,45 @@ FASTCNN_INLINE Parts split_any(vf x, vf y) {
   parts.part[0] |= pairs(special(x, x_finite), special(y, y_finite));
   return parts;
 }
+// `part_step` floats from part to part.
+FASTCNN_INLINE void store_parts(const Parts& parts, float* to, int64_t part_step) {
+  FASTCNN_UNROLL for (int64_t i = 0; i < kParts; ++i) store(to + i * part_step, reinterpret_cast<vf>(parts.part[i]));
+}
 // The parts of a group of B; `any`: see split_any.
 FASTCNN_INLINE void split_group(const float* b, bool any, float* parts) {
   constexpr int64_t kPair = kLanes * kColumns;  // from one value of a pair to the other
   const auto rows = [&](const auto& split_pair) FASTCNN_LAMBDA {
     for (int64_t half = 0; half < 2; ++half, b += kLanes)
-      for (int64_t i = 0; i < kGroup / 2; ++i, parts += kRowParts) {
-        const Parts pair = split_pair(load(b + i * kColumns), load(b + i * kColumns + kPair));
-        FASTCNN_UNROLL for (int64_t part = 0; part < kParts; ++part)
-            store(parts + part * kGroupB / 2, reinterpret_cast<vf>(pair.part[part]));
-      }
+      for (int64_t i = 0; i < kGroup / 2; ++i, parts += kRowParts)
+        store_parts(split_pair(load(b + i * kColumns), load(b + i * kColumns + kPair)), parts, kGroupB / 2);
   };
   if (any)
     rows([](vf x, vf y) FASTCNN_LAMBDA { return split_any(x, y); });
   else
     rows([](vf x, vf y) FASTCNN_LAMBDA { return split(x, y); });
 }
-// Rows become columns: unpacked in pairs of lanes, of pairs, then of quarters.
-FASTCNN_INLINE void transpose(vf* rows) {
-  const auto pass = [&](int64_t step, const auto& low, const auto& high) FASTCNN_LAMBDA {
-    FASTCNN_UNROLL for (int64_t first = 0; first < kLanes; first += 2 * step) {
-      FASTCNN_UNROLL for (int64_t i = first; i < first + step; ++i) {
-        const vf a = rows[i], b = rows[i + step];
-        rows[i] = low(a, b);
-        rows[i + step] = high(a, b);
-      }
+// Rows become columns: blocks of `step` lanes change places between rows that are `step` apart.
+template <int step>
+FASTCNN_INLINE void exchange(vf* rows) {
+  constexpr auto low = [](int lane) { return lane & step ? kLanes + lane - step : lane; };
+  constexpr auto high = [](int lane) { return lane & step ? kLanes + lane : lane + step; };
+  constexpr vi to_low{low(0), low(1), low(2),  low(3),  low(4),  low(5),  low(6),  low(7),
+                      low(8), low(9), low(10), low(11), low(12), low(13), low(14), low(15)};
+  constexpr vi to_high{high(0), high(1), high(2),  high(3),  high(4),  high(5),  high(6),  high(7),
+                       high(8), high(9), high(10), high(11), high(12), high(13), high(14), high(15)};
+  FASTCNN_UNROLL for (int64_t first = 0; first < kLanes; first += 2 * step) {
+    FASTCNN_UNROLL for (int64_t i = first; i < first + step; ++i) {
+      const vf a = rows[i], b = rows[i + step];
+      rows[i] = __builtin_shuffle(a, b, to_low);
+      rows[i + step] = __builtin_shuffle(a, b, to_high);
     }
-  };
-  pass(
-      8,
-      [](vf a, vf b) FASTCNN_LAMBDA {
-        return __builtin_shuffle(a, b, vi{0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23});
-      },
-      [](vf a, vf b) FASTCNN_LAMBDA {
-        return __builtin_shuffle(a, b, vi{8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31});
-      });
-  pass(
-      4,
-      [](vf a, vf b) FASTCNN_LAMBDA {
-        return __builtin_shuffle(a, b, vi{0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27});
-      },
-      [](vf a, vf b) FASTCNN_LAMBDA {
-        return __builtin_shuffle(a, b, vi{4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31});
-      });
-  pass(
-      2,
-      [](vf a, vf b) FASTCNN_LAMBDA {
-        return __builtin_shuffle(a, b, vi{0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29});
-      },
-      [](vf a, vf b) FASTCNN_LAMBDA {
-        return __builtin_shuffle(a, b, vi{2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31});
-      });
-  pass(
-      1,
-      [](vf a, vf b) FASTCNN_LAMBDA {
-        return __builtin_shuffle(a, b, vi{0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30});
-      },
-      [](vf a, vf b) FASTCNN_LAMBDA {
-        return __builtin_shuffle(a, b, vi{1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31});
-      });
+  }
+}
+FASTCNN_INLINE void transpose(vf* rows) {
+  exchange<8>(rows);
+  exchange<4>(rows);
+  exchange<2>(rows);
+  exchange<1>(rows);
 }
 
 // The float that parts at `at` (halves of a pair, `step` halves from part to part) stand for.

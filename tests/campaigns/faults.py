@@ -616,8 +616,8 @@ FAULTS = [
     ),
     Fault(
         WEIGHTS_TILES,
-        "row < g.rows && first + row < s.P && column < s.Q;",
-        "row < g.rows && column < s.Q;",
+        "y >= 0 && y < h.size &&",
+        "y >= 0 &&",
         "the last unit of an image takes rows of the next",
         "amx",
     ),
