@@ -88,17 +88,19 @@ FASTCNN_INLINE void for_phases(const Conv2DShape& s, const F& f) {
     for (int64_t pw = 0; pw < smaller(s.stride_w, s.W); ++pw) f(phase_problem(s, ph, pw));
 }
 
-constexpr int64_t kChunkPlanes = 12;  // planes whose weights stay in the L1 cache
+constexpr int64_t kChunkPlanes = 6;  // planes summed in one chain, whose weights stay in the L1 cache
 constexpr int64_t kBlockRows = 144;  // rows whose A stays in the L2 cache over all panels
 constexpr int64_t kBlockFloats = 96 * 1024;
 constexpr int64_t kFewRows = 98;  // below, the weights would pass by too often
 constexpr int64_t kStripRows = 224;
+constexpr int64_t kStripDepth = 192;  // values of k at most
 constexpr int64_t kTasks = 16;  // at least so many, so that no core idles at the end
 constexpr int64_t kTileMostDepth = 4608;  // values of k whose parts, of kTileFewRows rows, stay in the L2 cache
 #if FASTCNN_TILES
 constexpr int64_t kTileBlockRows = 224;
 constexpr int64_t kTileBlockFloats = 224 * 1024;
 constexpr int64_t kTileFewRows = 50;
+constexpr int64_t kTileSumGroups = 4;  // groups summed in one chain
 #endif
 
 FASTCNN_INLINE int64_t panels(int64_t K) { return ceil_div(K, kNR); }
@@ -110,8 +112,8 @@ FASTCNN_INLINE bool in_strip(const Problem& p) {
   const auto plain = [](const Axis& axis) { return axis.first == 0 && axis.step == 1 && axis.offset_step == 1; };
   const int64_t distance = p.in_step_w * p.C;
   return p.C < kDepth && p.window > 1 && tap_count(p) == p.window && plain(p.rows) && plain(p.columns) &&
-         p.window * p.C <= kChunkPlanes * kDepth && (distance == 1 || distance == 3 || distance == 6) &&
-         p.out_step_h == 1 && p.out_step_w == 1;
+         p.window * p.C <= kStripDepth && (distance == 1 || distance == 3 || distance == 6) && p.out_step_h == 1 &&
+         p.out_step_w == 1;
 }
 
 // Whether the products are done on tile registers, with weights packed for them. Beyond so many values of k the rows of
@@ -279,9 +281,9 @@ FASTCNN_INLINE Strip strip(const Problem& p, const Grid& g) {
 }
 
 // One worker's memory: the planes, a tile's rows of joined taps, the rows of a block or its strip, the sums of a panel;
-// on tile registers also parts of weights and what each row needs.
+// on tile registers also the totals of earlier chains, parts of weights and what each row needs.
 struct Layout {
-  int64_t planes, joined, rows, panel, parts, needs, bytes;
+  int64_t planes, joined, rows, panel, totals, parts, needs, bytes;
 };
 
 FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bool pool) {
@@ -290,7 +292,7 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
     const Strip area = strip(p, g);
     l.planes = l.joined = l.rows = 0;
     l.panel = round_up((area.rows * area.pitch + kLanes) * 4, 64);
-    l.parts = l.needs = l.bytes = l.panel + (pool ? g.block_rows * kNR * 4 : 0);
+    l.totals = l.parts = l.needs = l.bytes = l.panel + (pool ? g.block_rows * kNR * 4 : 0);
     return l;
   }
 #if FASTCNN_TILES
@@ -306,7 +308,8 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
       sums = tiles::padded_rows(a.outputs);
     }
     l.panel = l.rows + floats * 4;
-    l.parts = l.panel + sums * kNR * 4;
+    l.totals = l.panel + sums * kNR * 4;
+    l.parts = l.totals + (d.planes > kTileSumGroups ? sums * kNR * 4 : 0);
     l.needs = l.parts + tiles::kGroupsB * tiles::kGroupParts * 4;
     l.bytes = round_up(l.needs + 64 + rows * 4, 64);
     return l;
@@ -316,7 +319,7 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
   l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
   l.rows = l.joined + (d.joined ? (kMR * d.planes * kDepth + kLanes) * 4 : 0);
   l.panel = l.rows + g.block_rows * d.planes * kDepth * 4;
-  l.parts = l.needs = l.bytes = l.panel + (pool || d.planes > kChunkPlanes ? g.block_rows * kNR * 4 : 0);
+  l.totals = l.parts = l.needs = l.bytes = l.panel + (pool || d.planes > kChunkPlanes ? g.block_rows * kNR * 4 : 0);
   return l;
 }
 

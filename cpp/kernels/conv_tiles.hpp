@@ -293,6 +293,13 @@ FASTCNN_INLINE void for_outputs(const Problem& p, const Area& area, bool in_area
   }
 }
 
+FASTCNN_INLINE void copy_rows(int64_t rows, const float* from, float* to) {
+  for (int64_t i = 0; i < rows * kNR; i += kLanes) store(to + i, load(from + i));
+}
+FASTCNN_INLINE void add_rows(int64_t rows, const float* from, float* to) {
+  for (int64_t i = 0; i < rows * kNR; i += kLanes) store(to + i, load(to + i) + load(from + i));
+}
+
 // One block of output pixels times one group of panels, as run_task.
 static void run_task_on_tiles(const Problem& p, const Grid& g, const Depth& d, const Layout& l,
                               const Prologue& prologue, const float* x, const float* packed, const Epilogue& epilogue,
@@ -301,6 +308,7 @@ static void run_task_on_tiles(const Problem& p, const Grid& g, const Depth& d, c
   Plane* const planes = reinterpret_cast<Plane*>(memory + l.planes);
   const float* const placed_rows = reinterpret_cast<float*>(memory + l.rows);
   float* const sums = reinterpret_cast<float*>(memory + l.panel);
+  float* const totals = reinterpret_cast<float*>(memory + l.totals);
   float* const parts = reinterpret_cast<float*>(memory + l.parts);
   const Area whole = in_area(p) ? area(p, g.block_rows / p.OW) : Area{};
   if (placed != block) {
@@ -332,6 +340,7 @@ static void run_task_on_tiles(const Problem& p, const Grid& g, const Depth& d, c
     const int64_t column = j * kNR, width = smaller(kNR, p.K - column);
     const auto finish_part = [&](int64_t m) FASTCNN_LAMBDA {
       const int64_t count = smaller(part_rows, rows - m);
+      if (d.planes > kTileSumGroups) add_rows(count, totals + m * kNR, sums + m * kNR);
       if (state_of(panel) != kUsual || needs.state == kRowsRare)
         mend(d, planes, from_area ? nullptr : needs.inverse + m, count, rows_at(m), a_part, panel, sums + m * kNR);
       // Maxima need the block's outputs side by side: they move down to free places.
@@ -368,8 +377,14 @@ static void run_task_on_tiles(const Problem& p, const Grid& g, const Depth& d, c
           });
         Ahead ahead(next, end - begin, m, count, rows, tiles::kGroupB, tiles::kFetches);
         const auto a = rows_at(m);
+        const bool fresh =
+            begin % kTileSumGroups == 0;  // a long chain would round every product to the size of its end
+        if (fresh && begin == kTileSumGroups)
+          copy_rows(count, sums + m * kNR, totals + m * kNR);
+        else if (fresh && begin)
+          add_rows(count, sums + m * kNR, totals + m * kNR);
         tiles::multiply_groups(
-            registers, chunk == 0, end - begin, [&](int64_t k) FASTCNN_LAMBDA { return a(begin + k); }, a_part, parts,
+            registers, fresh, end - begin, [&](int64_t k) FASTCNN_LAMBDA { return a(begin + k); }, a_part, parts,
             sums + m * kNR, ahead);
         if (waiting >= 0) finish_part(waiting);
         tiles::store_sums(sums + m * kNR, kNR, registers.upper, registers.lower > 0);
