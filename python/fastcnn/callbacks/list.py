@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcnn.callbacks.base import Callback, Logs
 from fastcnn.callbacks.history import History
+from fastcnn.callbacks.names import Named
 from fastcnn.callbacks.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class CallbackList(Callback):
-    """Several callbacks behind the hooks of one, called in order (those marked `last` last), with a dict of logs.
+    """Several callbacks behind the hooks of one, called in order (those marked `last` last), with one dict of logs.
 
     With `add_history` a History is appended unless the callbacks hold one, and is `self.history`; with `add_progress` a
     ProgressBar. Raises TypeError for what is not a Callback.
@@ -66,12 +67,12 @@ class CallbackList(Callback):
 
 def _forward(hook: str) -> Callable[..., None]:
     def forward(self: CallbackList, logs: Logs | None = None) -> None:
-        logs = {} if logs is None else logs
+        logs = logs if isinstance(logs, Named) else Named(logs or {})
         for callback in self.callbacks:
             getattr(callback, hook)(logs)
 
     def forward_numbered(self: CallbackList, number: int, logs: Logs | None = None) -> None:
-        logs = {} if logs is None else logs
+        logs = logs if isinstance(logs, Named) else Named(logs or {})
         for callback in self.callbacks:
             getattr(callback, hook)(number, logs)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
-from fastcnn.graph import Shape
+from fastcnn.graph import Node, Shape
 from fastcnn.layers.base import Array, Layer, LayerOptions, Pair, Slots, listed, one_input, pair
 
 if TYPE_CHECKING:
@@ -86,6 +86,16 @@ class Concatenate(Layer):
     def _columns(self, array: Array) -> Array:
         """Return [what lies before the axis, the axis and what lies behind], a view."""
         return array.reshape(-1, math.prod(array.shape[1 + self._axis :]))
+
+
+def add(inputs: Sequence[Node[Layer]], **options: Unpack[LayerOptions]) -> Node[Layer]:
+    """Return the sum of two or more symbolic tensors of one shape: `Add(**options)(inputs)`; raises as that does."""
+    return Add(**options)(inputs)
+
+
+def concatenate(inputs: Sequence[Node[Layer]], axis: int = -1, **options: Unpack[LayerOptions]) -> Node[Layer]:
+    """Return symbolic tensors behind one another: `Concatenate(axis, **options)(inputs)`; raises as that does."""
+    return Concatenate(axis, **options)(inputs)
 
 
 class ChannelPadding(Layer):

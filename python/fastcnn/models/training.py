@@ -25,8 +25,10 @@ from fastcnn.losses import Loss
 from fastcnn.models import batches, given, slices
 from fastcnn.models.batches import BATCH_SIZE, Batch, Source, open_source
 from fastcnn.models.compiled import Compiled, Logs, Means
+from fastcnn.models.first_batch import checked_data
 from fastcnn.models.fit import FitRun
 from fastcnn.models.network import Network, Tensor
+from fastcnn.models.older import takes_loader_arguments
 from fastcnn.models.prepared import prepare_now, prepared
 from fastcnn.models.state import TrainingState
 from fastcnn.models.workspace import Workspace
@@ -359,6 +361,7 @@ class Trainer(Network):
 
     # -- fit -----------------------------------------------------------------------------------------------------------
 
+    @takes_loader_arguments
     def fit(
         self,
         x: Any = None,
@@ -454,7 +457,10 @@ class Trainer(Network):
         known, form = given.label_form(x)
         outputs, most = self._classes, loss.label_classes(self._classes)
         if known is not None and ((form == "categorical" and known != outputs) or (most is not None and known > most)):
-            raise ValueError(f"{where}: the data have {known} classes, the model has {outputs} outputs")
+            raise ValueError(
+                f"{where}: the data have {known} classes, the model has {outputs} outputs; give its last layer as many "
+                "units as there are classes, or the data fewer classes"
+            )
 
     def _validation_source(
         self, shape: Shape, data: Any, batch_size: int | None, steps: int | None, loss: Loss
@@ -466,6 +472,7 @@ class Trainer(Network):
         if not 1 <= len(parts) <= 3:
             raise ValueError(f"{where} must be (x, y), (x, y, sample_weight) or a dataset, got {len(parts)} parts")
         x, y, sample_weight = (*parts, None, None)[:3]
+        x = checked_data(where, x, shape, loss, self._classes)
         size = batch_size if given.is_array_like(x) else None
         source = open_source(
             where, shape, x, y, sample_weight, batch_size=size, steps=steps, steps_name="validation_steps"
@@ -490,6 +497,7 @@ class Trainer(Network):
 
     # -- evaluate and predict ------------------------------------------------------------------------------------------
 
+    @takes_loader_arguments
     def evaluate(
         self,
         x: Any = None,
@@ -528,6 +536,7 @@ class Trainer(Network):
         hooks.on_test_end(logs)
         return logs
 
+    @takes_loader_arguments
     def predict(
         self,
         x: Any,
