@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastcnn.models import slices
-from fastcnn.models.training import Trainer
+from fastcnn.models.old_methods import OldMethods
 from fastcnn.models.workspace import Workspace
 from fastcnn.program import Packer
 
@@ -39,7 +39,7 @@ class MemoryPlan:
         return "\n".join([title, *(f"  {part:<12}{getattr(self, part) / 2**20:10.1f} MB" for part in parts)])
 
 
-class Model(Trainer):
+class Model(OldMethods):
     """Model(inputs, outputs): a graph of layers that can be trained, used and saved."""
 
     # -- files and tables ----------------------------------------------------------------------------------------------
@@ -63,6 +63,15 @@ class Model(Trainer):
         from fastcnn.models import saving
 
         saving.load_weights(self, filepath, by_name=by_name, skip_mismatch=skip_mismatch)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """Return the architecture as JSON in Keras 2's form, for `models.model_from_json` here and in Keras.
+
+        `kwargs` go to json.dumps. Raises ValueError for a layer without configuration.
+        """
+        from fastcnn.models import functions
+
+        return functions.to_json(self, **kwargs)
 
     def summary(
         self,
