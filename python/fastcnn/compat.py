@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -38,17 +39,23 @@ def old_name(old: str, advice: str) -> None:
 
 
 def _caller() -> int:
-    """Return the stack level, as `old_name` counts it, of the first frame that is not fastcnn's."""
+    """Return the stack level, as `warnings.warn` counts it for `old_name`, of the first frame that is not fastcnn's."""
     level = 1
     frame = sys._getframe(1)
-    while frame.f_back is not None and _ours(frame.f_globals.get("__name__", "")):
+    while frame.f_back is not None and (_imports(frame) or _ours(frame)):
+        level += not _imports(frame)
         frame = frame.f_back
-        level += 1
     return level
 
 
-def _ours(module: str) -> bool:
-    return module == _PACKAGE or module.startswith((f"{_PACKAGE}.", "importlib."))
+def _ours(frame: FrameType) -> bool:
+    name: str = frame.f_globals.get("__name__", "")
+    return name == _PACKAGE or name.startswith(f"{_PACKAGE}.")
+
+
+def _imports(frame: FrameType) -> bool:
+    """Return whether a frame is of the import system: `warnings.warn` does not count those."""
+    return "importlib" in frame.f_code.co_filename and "_bootstrap" in frame.f_code.co_filename
 
 
 def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,18 @@ def test_every_old_argument_is_of_what_took_its_place() -> None:
             optimizers.Adam(learning_rate=0.1, lr=0.1)
         with pytest.raises(TypeError, match="unexpected keyword argument 'lrr'"):
             optimizers.Adam(lrr=0.1)  # type: ignore[call-arg]
+
+
+def test_the_warning_is_at_the_line_that_imports() -> None:
+    def imports() -> None:
+        from fastcnn.layers import (
+            MaxPool2D,  # noqa: F401
+            core,  # noqa: F401
+        )
+
+    sys.modules.pop("fastcnn.layers.core", None)
+    vars(layers).pop("core", None)
+    assert told(imports) == ["layers.MaxPool2D", "layers.core"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -52,8 +52,9 @@ class CallbackList(Callback):
         """Hand the parameters to every callback."""
         names = params.get("metrics")
         if names is not None:
-            added = [callback.adds for callback in self.callbacks]
-            params |= {"metrics": [*names, *chain.from_iterable(a for a in added if a)], "others": None in added}
+            added = chain.from_iterable(callback.adds or () for callback in self.callbacks)
+            others = any(callback.adds is None and _sees_epochs_end(callback) for callback in self.callbacks)
+            params |= {"metrics": [*names, *added], "others": others}
         self.params = params
         for callback in self.callbacks:
             callback.set_params(params)
@@ -63,6 +64,11 @@ class CallbackList(Callback):
         self.model = model
         for callback in self.callbacks:
             callback.set_model(model)
+
+
+def _sees_epochs_end(callback: Callback) -> bool:
+    """Return whether a callback has a hook of its own where it could add to an epoch's logs."""
+    return "on_epoch_end" in vars(callback) or type(callback).on_epoch_end is not Callback.on_epoch_end
 
 
 def _forward(hook: str) -> Callable[..., None]:

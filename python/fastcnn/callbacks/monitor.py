@@ -77,7 +77,7 @@ class MonitorCallback(Callback):
         advice = ""
         if metric != self.monitor and not any(name.startswith("val_") for name in found):
             advice = "; fit writes val_ logs when it is given validation_data or validation_split"
-        elif metric != "loss" and find_name(metric, found) is None:
+        elif metric != "loss" and find_name(metric, found, tell=False) is None:
             advice = f"; compile writes a log for each of its metrics, such as metrics=[{metric!r}]"
         return (
             f"{type(self).__name__}: no log is named {self.monitor!r}; there are {', '.join(found) or 'none'}{advice}"

@@ -19,10 +19,10 @@ def sorted_names(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (name.startswith(_VALIDATION), name))
 
 
-def find_name(name: str, names: Iterable[str]) -> str | None:
+def find_name(name: str, names: Iterable[str], tell: bool = True) -> str | None:
     """Return the one of `names` that is meant: the name itself, or its other form ("val_acc": "val_accuracy").
 
-    An old form that stands for a new one warns once.
+    An old form that stands for a new one warns once, unless `tell` is false.
     """
     names = set(names)
     if name in names:
@@ -30,7 +30,7 @@ def find_name(name: str, names: Iterable[str]) -> str | None:
     other = other_form(name)
     if other not in names:
         return None
-    if name.removeprefix(_VALIDATION) in _FORMS:
+    if tell and name.removeprefix(_VALIDATION) in _FORMS:
         old_name(repr(name), f"the log is named {other!r}")
     return other
 

@@ -444,7 +444,7 @@ class Trainer(Network):
     def metric_rises(self, name: str) -> bool | None:
         """Return whether a higher value of a compiled metric is better, None if that is not known."""
         metrics = {} if self._compiled is None else self._compiled.metrics
-        found = find_name(name, metrics)
+        found = find_name(name, metrics, tell=False)
         return None if found is None else metrics[found].rises
 
     def _check_labels(self, where: str, x: Any, y: Any, loss: Loss) -> None:
