@@ -81,6 +81,7 @@ class Reader:
         self._root = root
         self.path = os.fsdecode(path)
         self._budget = size
+        self._checked: set[str] = set()
 
     def fail(self, reason: str) -> NoReturn:
         """Raise ModelFileError with the file's name."""
@@ -162,8 +163,8 @@ class Reader:
             self.fail(f"array {name!r} is {found.shape} {found.dtype}, expected floats or integers")
         return ArrayInfo(tuple(found.shape), found.dtype)
 
-    def array(self, name: str, shape: Sequence[int]) -> NDArray[Any]:
-        """Return an array after checking its shape and that the file has its numbers; raises ModelFileError."""
+    def check(self, name: str, shape: Sequence[int]) -> None:
+        """Raise ModelFileError unless an array has that shape and the file has its numbers, beside those of others."""
         info = self.info(name)
         if info.shape != tuple(shape):
             self.fail(f"array {name!r} is {list(info.shape)}, expected {list(shape)}")
@@ -175,8 +176,15 @@ class Reader:
         self._budget -= -(-found.nbytes // ratio)
         if self._budget < 0:
             self.fail(f"its arrays up to {name!r} are said to be larger than the file")
-        values: NDArray[Any] = found[()] if info.shape == () else np.empty(info.shape, info.dtype)
-        if info.shape and values.size:
+        self._checked.add(name)
+
+    def array(self, name: str, shape: Sequence[int]) -> NDArray[Any]:
+        """Return an array, after `check` unless that has been done; raises ModelFileError."""
+        if name not in self._checked:
+            self.check(name, shape)
+        found = self._find(name)
+        values: NDArray[Any] = found[()] if found.shape == () else np.empty(found.shape, found.dtype)
+        if found.shape and values.size:
             found.read_direct(values)
         return np.asarray(values)
 

@@ -139,10 +139,11 @@ def load_model(filepath: FilePath, custom_objects: Mapping[str, type[Layer]], co
         missing = [weight.path for weight in model.weights if weight not in found]
         if missing:
             file.fail(f"has no values for {', '.join(missing[:10])}")
-        arrays = {weight: _array(file, path, weight) for weight, path in found.items()}
+        for weight, path in found.items():
+            file.check(path, weight.shape)
         model._gather()
-        for weight, array in arrays.items():
-            weight.assign(array)
+        for weight, path in found.items():  # one after the other, so that they are not in memory twice
+            weight.assign(_array(file, path, weight))
         names = file.text("", _CLASS_NAMES)
         if names is not None:
             model.class_names = _names(file, names)
