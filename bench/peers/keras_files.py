@@ -1,6 +1,7 @@
-"""Files of Keras 3 for tests/keras, and what Keras makes of fastcnn's; run by a Python that has Keras and h5py.
+"""Files of Keras for tests/keras, and what Keras makes of fastcnn's; run by a Python that has Keras and h5py.
 
     python bench/peers/keras_files.py write tests/vectors/keras3
+    TF_USE_LEGACY_KERAS=1 python bench/peers/keras_files.py write tests/vectors/tf_keras     # with tf-keras 2.21
     python bench/peers/keras_files.py predict MODEL.h5 X.npy OUT.npy
     python bench/peers/keras_files.py weights MODEL.h5 WEIGHTS X.npy OUT.npy [--by-name]
 
@@ -17,9 +18,18 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import numpy as np
-from keras import layers
+
+if os.environ.get("TF_USE_LEGACY_KERAS"):
+    import tf_keras as keras
+    from tf_keras import layers
+
+    SLOPE = {"alpha": 0.2}
+else:
+    import keras
+    from keras import layers
+
+    SLOPE = {"negative_slope": 0.2}
 
 
 def functional() -> Any:
@@ -32,7 +42,7 @@ def functional() -> Any:
     again = layers.Conv2D(4, (3, 1), dilation_rate=2, padding="same", activation="relu", name="twice")
     y = layers.Add(name="add")([again(y), again(again(y))])
     y = layers.Concatenate(name="both")([layers.MaxPooling2D(name="max")(y), layers.AveragePooling2D(2, name="avg")(y)])
-    y = layers.LeakyReLU(negative_slope=0.2, name="leaky")(y)
+    y = layers.LeakyReLU(**SLOPE, name="leaky")(y)
     y = layers.Dropout(0.25, name="drop")(layers.GlobalAveragePooling2D(name="global")(y))
     y = layers.Dense(3, use_bias=False, name="fc", kernel_regularizer=keras.regularizers.L1L2(1e-4, 1e-3))(y)
     return keras.Model(x, layers.Softmax(name="softmax")(y), name="branches")
@@ -73,8 +83,8 @@ def write(out: Path) -> None:
         model.compile(optimizers[name], "categorical_crossentropy", metrics=["accuracy"])
         for _ in range(2):
             model.train_on_batch(x, y)
-        model.save(out / f"{name}.h5")
-        model.save_weights(out / f"{name}.weights.h5")
+        model.save(str(out / f"{name}.h5"))
+        model.save_weights(str(out / f"{name}.weights.h5"))
         arrays[f"{name}_p"] = model.predict(x, verbose=0)
         if not any(isinstance(layer, layers.Dropout) for layer in model.layers):
             arrays[f"{name}_losses"] = np.array([model.train_on_batch(x, y)[0] for _ in range(3)])
@@ -91,13 +101,13 @@ def main() -> None:
         write(options.paths[0])
     elif options.task == "predict":
         model, x, out = options.paths
-        np.save(out, keras.models.load_model(model).predict(np.load(x), verbose=0))
+        np.save(out, keras.models.load_model(str(model)).predict(np.load(x), verbose=0))
     else:
         path, weights, x, out = options.paths
-        model = keras.models.load_model(path, compile=False)
+        model = keras.models.load_model(str(path), compile=False)
         for weight in model.weights:
-            weight.assign(keras.ops.zeros_like(weight))
-        model.load_weights(weights, **({"by_name": True} if options.by_name else {}))
+            weight.assign(0 * weight)
+        model.load_weights(str(weights), **({"by_name": True} if options.by_name else {}))
         np.save(out, model.predict(np.load(x), verbose=0))
 
 

@@ -34,10 +34,11 @@ from fastcnn.optimizers import SGD, Adam, AdamW, RMSprop
 from fastcnn.optimizers.schedules import ExponentialDecay
 
 ROOT = Path(__file__).parents[2]
-VECTORS = ROOT / "tests" / "vectors" / "keras3"
-ANSWERS = np.load(VECTORS / "answers.npz")
-X, Y = ANSWERS["x"], ANSWERS["y"]
+VECTORS = ROOT / "tests" / "vectors" / "keras3"  # of keras 3.15.1; beside it tf_keras, of tf-keras 2.21
+ANSWERS = {kind: np.load(VECTORS.with_name(kind) / "answers.npz") for kind in ("keras3", "tf_keras")}
+X, Y = ANSWERS["keras3"]["x"], ANSWERS["keras3"]["y"]
 NAMES = ("functional", "sequential")
+KINDS = pytest.mark.parametrize("kind", ANSWERS)
 
 
 def zeroed(model: Model) -> Model:
@@ -46,8 +47,8 @@ def zeroed(model: Model) -> Model:
     return model
 
 
-def distance(model: Model, name: str) -> float:
-    return float(np.abs(model.predict(X) - ANSWERS[f"{name}_p"]).max())
+def distance(model: Model, kind: str, name: str) -> float:
+    return float(np.abs(model.predict(X) - ANSWERS[kind][f"{name}_p"]).max())
 
 
 def chain(name: str = "small", prefix: str = "") -> Model:
@@ -71,29 +72,34 @@ def trained(model: Model, optimizer: Any = None) -> Model:
 # -- from Keras --------------------------------------------------------------------------------------------------------
 
 
+@KINDS
 @pytest.mark.parametrize("name", NAMES)
-def test_whole_models_of_keras_3(name: str) -> None:
-    model = load_model(VECTORS / f"{name}.h5")
-    assert distance(model, name) <= 1e-6
+def test_whole_models_of_keras(kind: str, name: str) -> None:
+    model = load_model(VECTORS.with_name(kind) / f"{name}.h5")
+    assert distance(model, kind, name) <= 1e-6
     assert model.metrics_names == ["loss", "accuracy"]
     assert model.optimizer.iterations == 2
     assert model.optimizer.learning_rate == {"functional": 0.01, "sequential": 0.1}[name]
 
 
-def test_training_goes_on_where_keras_3_stopped() -> None:
-    model = load_model(VECTORS / "sequential.h5")
+@KINDS
+def test_training_goes_on_where_keras_stopped(kind: str) -> None:
+    model = load_model(VECTORS.with_name(kind) / "sequential.h5")
     losses = [model.train_on_batch(X, Y, return_dict=True)["loss"] for _ in range(3)]
-    assert losses == pytest.approx(ANSWERS["sequential_losses"], rel=1e-2)  # at 1e-4 of a loss, softmax leaves 2 digits
-    assert not model.get_layer("base").trainable
+    assert losses == pytest.approx(ANSWERS[kind]["sequential_losses"], rel=1e-3, abs=1e-5)  # softmax ends at 1.2e-7
+    assert not any(layer.trainable for layer in model.get_layer("base").layers)
 
 
+@KINDS
 @pytest.mark.parametrize("ending", [".h5", ".weights.h5"])
 @pytest.mark.parametrize("by_name", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_weights_of_keras_3_in_both_layouts(name: str, ending: str, by_name: bool) -> None:
-    model = zeroed(load_model(VECTORS / f"{name}.h5", compile=False))
-    model.load_weights(VECTORS / f"{name}{ending}", by_name=by_name)
-    assert distance(model, name) <= 1e-6
+def test_weights_of_keras_in_both_layouts(kind: str, name: str, ending: str, by_name: bool) -> None:
+    model = zeroed(load_model(VECTORS.with_name(kind) / f"{name}.h5", compile=False))
+    if by_name and (kind, ending) == ("tf_keras", ".weights.h5"):
+        pytest.skip("tf-keras writes no names into this layout")
+    model.load_weights(VECTORS.with_name(kind) / f"{name}{ending}", by_name=by_name)
+    assert distance(model, kind, name) <= 1e-6
 
 
 def test_layers_called_otherwise_are_found_by_their_place(tmp_path: Path) -> None:

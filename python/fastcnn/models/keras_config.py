@@ -90,6 +90,7 @@ def _layer(layer: Layer) -> Config:
     if isinstance(layer, InputLayer):
         config["batch_input_shape"] = [None, *config.pop("shape")]
         config["sparse"] = False
+        del config["trainable"]  # tf.keras refuses it
     if "data_format" in layer.only_defaults:
         config["data_format"] = "channels_last"
     class_name = type(layer).__name__
@@ -132,8 +133,11 @@ def _read_model(entry: Mapping[str, Any], own: CustomObjects) -> Config:
     config = entry["config"]
     if isinstance(config, list):  # a Sequential up to Keras 2.2.2
         config = {"layers": config}
-    read = _read_sequential if class_name == "Sequential" else _read_functional
-    return {"class_name": class_name, "config": read(config, own)}
+    read = (_read_sequential if class_name == "Sequential" else _read_functional)(config, own)
+    for layer in read["layers"]:
+        if layer["class_name"] == "InputLayer":  # whose own `trainable` is not written
+            layer["config"]["trainable"] = read["trainable"]
+    return {"class_name": class_name, "config": read}
 
 
 def _read_sequential(config: Mapping[str, Any], own: CustomObjects) -> Config:

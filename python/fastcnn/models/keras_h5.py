@@ -352,26 +352,26 @@ def _load_optimizer(file: hdf5.Reader, model: Model) -> None:
     group = _OPTIMIZER if known_to_keras else _OWN_OPTIMIZER
     if not file.has_group(group):
         return
-    paths = [f"{group}/{name}" for name in file.names(group, "weight_names") or []]
-    arrays: dict[str, NDArray[Any]] = {}
-    rest = [path for path in paths if path.rpartition("/")[2] not in (keras_training.ITERATION, keras_training.RATE)]
-    iteration = next((path for path in paths if path.endswith(f"/{keras_training.ITERATION}")), None)
-    fits = len(rest) == len(order) and iteration is not None and file.info(iteration).dtype.kind in "iu"
-    fits = fits and all(
-        path.endswith(f"_{slot}") and file.info(path).shape == weight.shape and file.info(path).dtype.kind == "f"
-        for path, (slot, weight) in zip(rest, order, strict=True)
-    )
-    if not fits or iteration is None:
+    found, count = keras_training.places(file.names(group, "weight_names") or [], order)
+    stored = {place: f"{group}/{name}" for place, name in found.items()}
+    counter = f"{group}/{count}"
+    fits = count is not None and file.info(counter).dtype.kind in "iu"
+    for slot, weight in order if fits else ():
+        info = file.info(stored[slot, weight.path])
+        fits = fits and info.shape == weight.shape and info.dtype.kind == "f"
+    if not fits:
         warnings.warn(
             f"{file.path}: the optimizer's arrays are not in an order known here; training would begin with fresh ones",
             stacklevel=5,
         )
         return
-    for path, (slot, weight) in zip(rest, order, strict=True):
+    arrays: dict[str, NDArray[Any]] = {}
+    for slot, weight in order:
+        path = stored[slot, weight.path]
         arrays[f"{slot}/{weight.path}"] = to_float32(path, file.array(path, weight.shape))
-    arrays["iterations"] = file.array(iteration, ())
+    arrays["iterations"] = file.array(counter, ())
     if arrays["iterations"] < 0:
-        file.fail(f"{iteration!r} must be a whole number of at least 0, got {arrays['iterations']}")
+        file.fail(f"{counter!r} must be a whole number of at least 0, got {arrays['iterations']}")
     model.load_optimizer_state(arrays)
 
 

@@ -15,6 +15,8 @@ from fastcnn.parameters import Parameter
 Config = dict[str, Any]
 
 ITERATION, RATE = "iteration", "learning_rate"
+_ITERATIONS = (ITERATION, "iterations", "iter")
+_LETTERS = {"m": "momentum", "v": "velocity", "vhat": "velocity_hat", "rms": "velocity"}  # of tf.keras
 _WITHOUT_MEANING = ("is_legacy_optimizer", "jit_compile", "loss_scale_factor", "exclude_from_weight_decay")
 _ACCURACY = ("acc", "accuracy")
 
@@ -27,8 +29,15 @@ def to_keras(model: Model) -> Config | None:
     if config is None:
         return None
     optimizer = config["optimizer"]
-    kept = {name: value for name, value in optimizer["config"].items() if name not in _WITHOUT_MEANING}
+    assert model.optimizer is not None
     assert model.loss is not None
+    plain = optimizers.get(optimizer["class_name"]).get_config()
+    always = ("name", *model.optimizer.arguments)  # older versions know no others
+    kept = {
+        name: value
+        for name, value in optimizer["config"].items()
+        if name in always or (name not in _WITHOUT_MEANING and plain.get(name) != value)
+    }
     return {
         "optimizer_config": {"class_name": optimizer["class_name"], "config": kept},
         "loss": _loss(model.loss, config["loss"]),
@@ -54,6 +63,33 @@ def slots(optimizer: Optimizer, weights: list[Parameter]) -> tuple[list[tuple[st
     order = [(slot, weight) for weight in weights for slot in together]
     order += [(slot, weight) for slot in optimizer.slots if slot not in together for weight in weights]
     return order, optimizer.slots == optimizer.rule_slots
+
+
+def places(names: list[str], order: list[tuple[str, Parameter]]) -> tuple[dict[tuple[str, str], str], str | None]:
+    """Return which of an optimizer's arrays is which slot of which weight, and which counts the steps.
+
+    tf.keras names them "Adam/m/conv/kernel:0" or "Adam/conv/kernel/m:0", Keras 3 "adam/conv_kernel_momentum" in the
+    order of `slots`. Empty, and None, where neither is recognised.
+    """
+    plain = {name.removesuffix(":0"): name for name in names}
+    count = next((name for short, name in plain.items() if short.rpartition("/")[2] in _ITERATIONS), None)
+    slots = [short for short in plain if short.rpartition("/")[2] not in (*_ITERATIONS, RATE)]
+    named: dict[tuple[str, str], str] = {}
+    for short in slots:
+        parts = short.split("/")
+        if len(parts) > 2 and parts[-3] in (*_LETTERS, *_LETTERS.values()):
+            slot, weight = parts[-3], parts[-2:]
+        elif len(parts) > 2:
+            slot, weight = parts[-1], parts[-3:-1]
+        else:
+            continue
+        named[_LETTERS.get(slot, slot), "/".join(weight)] = plain[short]
+    wanted = [(slot, weight.path) for slot, weight in order]
+    if all(place in named for place in wanted):
+        return {place: named[place] for place in wanted}, count
+    if len(slots) == len(wanted) and all(a.endswith(f"_{slot}") for a, (slot, _) in zip(slots, wanted, strict=True)):
+        return {place: plain[short] for place, short in zip(wanted, slots, strict=True)}, count
+    return {}, None
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

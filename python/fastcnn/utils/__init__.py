@@ -24,7 +24,6 @@ __all__ = [
     "image_dataset_from_directory",
     "img_to_array",
     "load_img",
-    "np_utils",
     "plot_model",
     "save_img",
     "set_random_seed",
