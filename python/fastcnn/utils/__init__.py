@@ -14,7 +14,7 @@ from fastcnn.utils.sequence import PyDataset, Sequence
 
 if TYPE_CHECKING:
     from fastcnn.plots import plot_model
-    from fastcnn.utils import np_utils
+    from fastcnn.utils import np_utils as np_utils
 
 __all__ = [
     "PyDataset",
