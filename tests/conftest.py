@@ -24,6 +24,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("isa", _core.isas(), indirect=True)
 
 
+@pytest.fixture(autouse=True)
+def _old_names_are_told_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every test see the warnings that come once in the life of a process."""
+    from fastcnn import compat
+
+    monkeypatch.setattr(compat, "_told", set())
+
+
 @pytest.fixture
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Switch to one instruction set, and back afterwards."""

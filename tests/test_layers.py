@@ -307,6 +307,7 @@ def test_same_padding_has_the_smaller_half_before():
     assert window_padding((8, 8), (1, 1), (3, 3), "same") == ((0, 0), (0, 0))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_aliases_are_the_same_classes():
     assert layers.MaxPool2D is MaxPooling2D
     assert layers.AvgPool2D is AveragePooling2D
@@ -341,7 +342,7 @@ KERAS = {
     },
     Dense: {"units": REQUIRED, "activation": None, **WEIGHTS, **REGULARIZERS},
     MaxPooling2D: {"pool_size": (2, 2), "strides": None, "padding": "valid", "data_format": None},
-    AveragePooling2D: {"pool_size": REQUIRED, "strides": None, "padding": "valid", "data_format": None},
+    AveragePooling2D: {"pool_size": (2, 2), "strides": None, "padding": "valid", "data_format": None},
     GlobalAveragePooling2D: {"data_format": None, "keepdims": False},
     GlobalMaxPooling2D: {"data_format": None, "keepdims": False},
     ZeroPadding2D: {"padding": (1, 1), "data_format": None},

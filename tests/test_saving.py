@@ -162,10 +162,12 @@ def test_custom_layer(path: Path) -> None:
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["model.h5", "model.keras", "model", "model.safetensors.bak"])
+@pytest.mark.parametrize("name", ["model.keras", "model", "model.safetensors.bak"])
 def test_other_suffixes(tmp_path: Path, name: str) -> None:
     for write in (saving.save, saving.save_weights):
-        with pytest.raises(ValueError, match=r"a model file ends in \.safetensors \(safetensors\), got"):
+        with pytest.raises(
+            ValueError, match=r"a model file ends in \.safetensors, or in \.h5 or \.hdf5 \(Keras\), got"
+        ):
             write(build(), tmp_path / name)
     assert not list(tmp_path.iterdir())
 

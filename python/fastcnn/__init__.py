@@ -10,7 +10,9 @@ from fastcnn._version import __version__
 if TYPE_CHECKING:
     from fastcnn import (
         applications,
+        backend,
         callbacks,
+        compat,
         config,
         data,
         initializers,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         preprocessing,
         reference,
         regularizers,
+        saving,
         utils,
     )
     from fastcnn.config import (
@@ -58,7 +61,9 @@ _HOMES = {
 }
 _MODULES = {
     "applications",
+    "backend",
     "callbacks",
+    "compat",
     "config",
     "data",
     "initializers",
@@ -72,6 +77,7 @@ _MODULES = {
     "reference",
     "regularizers",
     "report",
+    "saving",
     "utils",
 }
 
@@ -82,7 +88,9 @@ __all__ = [
     "Sequential",
     "__version__",
     "applications",
+    "backend",
     "callbacks",
+    "compat",
     "config",
     "data",
     "initializers",
@@ -98,6 +106,7 @@ __all__ = [
     "preprocessing",
     "reference",
     "regularizers",
+    "saving",
     "set_isa",
     "set_num_threads",
     "set_random_seed",

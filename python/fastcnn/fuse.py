@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from fastcnn.graph import Node, consumer_counts, topological
 from fastcnn.layers.base import Layer, Padding, Pair, Step
+from fastcnn.layers.combine import Add
 from fastcnn.layers.conv import FusedConv2D
 from fastcnn.layers.dense import FusedDense
 from fastcnn.layers.loss import (
@@ -26,7 +27,6 @@ from fastcnn.layers.loss import (
     SoftmaxCrossEntropy,
     SquaredError,
 )
-from fastcnn.layers.merge import Add
 from fastcnn.layers.norm import FusedBatchNormalization
 from fastcnn.layers.pointwise import ReLU, Sigmoid, Softmax
 from fastcnn.layers.pool import FusedMaxPooling2D

@@ -43,7 +43,7 @@ def test_version_and_help() -> None:
         (["train", "x", "--learning-rate", "0"], "must be a number above 0, got '0'"),
         (["train", "x", "--learning-rate", "nan"], "must be a number above 0, got 'nan'"),
         (["train", "x", "--model", "alexnet"], "invalid choice: 'alexnet'"),
-        (["train", "x", "--out", "model.h5"], "a model file ends in .safetensors"),
+        (["train", "x", "--out", "model.keras"], "a model file ends in .safetensors"),
         (["train", "x", "--epoch", "3"], "unrecognized arguments"),
         (["predict", "model.safetensors"], "required: IMAGE"),
     ],

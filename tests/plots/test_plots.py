@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastcnn import plots
+from fastcnn import plots, utils
 from fastcnn.callbacks import History
+from fastcnn.layers import Add, Conv2D, Dense, Flatten, Input
+from fastcnn.models import Model, Sequential
 
 LOGS = {"accuracy": [0.2, 0.5], "loss": [2.0, 1.0], "val_accuracy": [0.3, 0.4], "val_loss": [1.9, 1.5]}
 
@@ -102,3 +104,27 @@ def test_a_picture_that_cannot_be_finished_leaves_the_old_one(
         plots.contact_sheet(pictures + 9, ["c", "d"], path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_model_is_drawn_with_a_box_for_each_call(tmp_path: Path) -> None:
+    x = Input((8, 8, 3), name="x")
+    conv = Conv2D(3, 3, padding="same", activation="relu", name="conv")
+    y = Add(name="sum")([conv(conv(x)), x])
+    model = Model(x, Dense(2, name="fc")(Flatten(name="flat")(y)))
+    figure = plots.plot_model(model, tmp_path / "model.png", show_shapes=True, show_layer_names=True)
+    labels = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+    assert len(labels) == 6
+    assert "conv (Conv2D)\n(None, 8, 8, 3) -> (None, 8, 8, 3)" in labels
+    assert len([text for text in figure.axes[0].texts if not text.get_text()]) == 6  # the arrows
+    with Image.open(tmp_path / "model.png") as image:
+        assert image.format == "PNG"
+    sideways = utils.plot_model(
+        model, None, rankdir="LR", show_layer_activations=True, show_trainable=True, show_dtype=True
+    )
+    assert "Conv2D\nactivation: relu\ntrainable\nfloat32" in [text.get_text() for text in sideways.axes[0].texts]
+    with pytest.raises(ValueError, match="rankdir must be 'TB' or 'LR', got 'BT'"):
+        plots.plot_model(model, None, rankdir="BT")
+    with pytest.raises(ValueError, match="expand_nested is not supported yet"):
+        plots.plot_model(model, None, expand_nested=True)
+    with pytest.raises(ValueError, match="has no layers yet"):
+        plots.plot_model(Sequential(), None)

@@ -66,7 +66,7 @@ class Application:
         if weights == "imagenet":
             raise ValueError(
                 f'{self.__name__}: weights="imagenet" would be a download, which fastcnn never makes; pass '
-                "weights=None for random weights, or the path of a weights file (.safetensors)"
+                "weights=None for random weights, or the path of a weights file (.safetensors or .h5)"
             )
         if pooling not in (None, "avg", "max"):
             raise ValueError(f"{self.__name__}: pooling must be None, 'avg' or 'max', got {pooling!r}")

@@ -8,6 +8,8 @@ from typing import Any
 
 from fastcnn.callbacks.base import Callback, Logs
 from fastcnn.callbacks.monitor import MonitorCallback
+from fastcnn.callbacks.names import Named
+from fastcnn.compat import old_name
 from fastcnn.formats import ModelFileError
 from fastcnn.formats.atomic import check_writable
 
@@ -33,7 +35,7 @@ class ModelCheckpoint(MonitorCallback):
         mode: str = "auto",
         save_freq: str | int = "epoch",
         initial_value_threshold: float | None = None,
-        period: int = 1,
+        period: int | None = None,
     ) -> None:
         from fastcnn.models.saving import check_suffix
 
@@ -46,7 +48,10 @@ class ModelCheckpoint(MonitorCallback):
         self.save_freq = check_frequency("ModelCheckpoint", save_freq)
         self.initial_value_threshold = initial_value_threshold
         self.best = initial_value_threshold
-        self.period = int(check_frequency("ModelCheckpoint", period, "period"))
+        self.period = 1
+        if period is not None:
+            self.period = int(check_frequency("ModelCheckpoint", period, "period"))
+            old_name("ModelCheckpoint(period=)", "Keras 3 saves after every epoch, or every save_freq batches")
         self._reset()
 
     def _reset(self) -> None:
@@ -114,11 +119,11 @@ class ModelCheckpoint(MonitorCallback):
 
     def _path(self, epoch: int, batch: int | None, logs: Logs) -> str:
         """Return the file's name; raise ValueError for a name in braces that is no log."""
-        values: dict[str, Any] = {"epoch": epoch + 1, **logs}
+        values: Named[Any] = Named({"epoch": epoch + 1, **logs})
         if batch is not None:
             values.setdefault("batch", batch + 1)
         try:
-            return self.filepath.format(**values)
+            return self.filepath.format_map(values)
         except (IndexError, KeyError) as error:
             known = ", ".join(sorted(values))
             raise ValueError(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastcnn.callbacks.base import Callback, Logs
-from fastcnn.callbacks.names import NamedLists, sorted_names
+from fastcnn.callbacks.names import Named, sorted_names
 from fastcnn.formats.atomic import atomic_open, check_writable
 
 
@@ -24,14 +24,14 @@ class History(Callback):
     adds = ()
 
     def __init__(self) -> None:
-        self.history: dict[str, list[float]] = NamedLists()
+        self.history: dict[str, list[float]] = Named()
         self.epoch: list[int] = []
         self.interrupted = False
         self.micro_batches = 1
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Start a new record."""
-        self.history = NamedLists()
+        self.history = Named()
         self.epoch = []
         self.interrupted = False
 
@@ -51,7 +51,7 @@ class History(Callback):
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on with a record."""
-        self.history = NamedLists({name: list(values) for name, values in state["history"].items()})
+        self.history = Named({name: list(values) for name, values in state["history"].items()})
         self.epoch = list(state["epoch"])
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:

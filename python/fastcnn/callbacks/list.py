@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastcnn.callbacks.base import Callback, Logs
 from fastcnn.callbacks.history import History
+from fastcnn.callbacks.names import Named
 from fastcnn.callbacks.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class CallbackList(Callback):
-    """Several callbacks behind the hooks of one, called in order (those marked `last` last), with a dict of logs.
+    """Several callbacks behind the hooks of one, called in order (those marked `last` last), with one dict of logs.
 
     With `add_history` a History is appended unless the callbacks hold one, and is `self.history`; with `add_progress` a
     ProgressBar. Raises TypeError for what is not a Callback.
@@ -51,8 +52,9 @@ class CallbackList(Callback):
         """Hand the parameters to every callback."""
         names = params.get("metrics")
         if names is not None:
-            added = [callback.adds for callback in self.callbacks]
-            params |= {"metrics": [*names, *chain.from_iterable(a for a in added if a)], "others": None in added}
+            added = chain.from_iterable(callback.adds or () for callback in self.callbacks)
+            others = any(callback.adds is None and _sees_epochs_end(callback) for callback in self.callbacks)
+            params |= {"metrics": [*names, *added], "others": others}
         self.params = params
         for callback in self.callbacks:
             callback.set_params(params)
@@ -64,14 +66,19 @@ class CallbackList(Callback):
             callback.set_model(model)
 
 
+def _sees_epochs_end(callback: Callback) -> bool:
+    """Return whether a callback has a hook of its own where it could add to an epoch's logs."""
+    return "on_epoch_end" in vars(callback) or type(callback).on_epoch_end is not Callback.on_epoch_end
+
+
 def _forward(hook: str) -> Callable[..., None]:
     def forward(self: CallbackList, logs: Logs | None = None) -> None:
-        logs = {} if logs is None else logs
+        logs = logs if isinstance(logs, Named) else Named(logs or {})
         for callback in self.callbacks:
             getattr(callback, hook)(logs)
 
     def forward_numbered(self: CallbackList, number: int, logs: Logs | None = None) -> None:
-        logs = {} if logs is None else logs
+        logs = logs if isinstance(logs, Named) else Named(logs or {})
         for callback in self.callbacks:
             getattr(callback, hook)(number, logs)
 

@@ -72,8 +72,15 @@ class MonitorCallback(Callback):
         return rises
 
     def _unknown(self, names: Any) -> str:
+        found = sorted(names)
+        metric = self.monitor.removeprefix("val_")
+        advice = ""
+        if metric != self.monitor and not any(name.startswith("val_") for name in found):
+            advice = "; fit writes val_ logs when it is given validation_data or validation_split"
+        elif metric != "loss" and find_name(metric, found, tell=False) is None:
+            advice = f"; compile writes a log for each of its metrics, such as metrics=[{metric!r}]"
         return (
-            f"{type(self).__name__}: no log is named {self.monitor!r}; there are {', '.join(sorted(names)) or 'none'}"
+            f"{type(self).__name__}: no log is named {self.monitor!r}; there are {', '.join(found) or 'none'}{advice}"
         )
 
 

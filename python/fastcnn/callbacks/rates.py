@@ -8,6 +8,7 @@ from typing import Any
 
 from fastcnn.callbacks.base import Callback, Logs
 from fastcnn.callbacks.monitor import MonitorCallback, check_patience
+from fastcnn.compat import renamed
 
 _STATE = ("best", "wait", "cooldown_counter")
 
@@ -15,7 +16,7 @@ _STATE = ("best", "wait", "cooldown_counter")
 def _rate(callback: Callback) -> float:
     optimizer = callback.model.optimizer
     assert optimizer is not None
-    return optimizer.learning_rate
+    return float(optimizer.learning_rate)
 
 
 def _set_rate(callback: Callback, rate: float) -> None:
@@ -81,6 +82,7 @@ class ReduceLROnPlateau(MonitorCallback):
 
     adds = ("learning_rate",)
 
+    @renamed(epsilon="min_delta")
     def __init__(
         self,
         monitor: str = "val_loss",

@@ -13,15 +13,13 @@ import stat
 
 FilePath = str | os.PathLike[str]
 
-FORMATS = ("safetensors",)
+FORMATS = ("safetensors", "hdf5")
 
 _HEAD_BYTES = 512
-_HDF5 = "an HDF5 file (Keras .h5)"
 _PICKLE = "a Python pickle"
 
 # (offset, signature, what the file is): what users often pass, so that the refusal can name it. The first match wins.
 _FOREIGN = (
-    (0, b"\x89HDF\r\n\x1a\n", _HDF5),
     (0, b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", "a PyTorch file of the legacy kind (.pth)"),
     (0, b"\x80\x02", _PICKLE),
     (0, b"\x80\x03", _PICKLE),

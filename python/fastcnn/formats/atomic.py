@@ -32,8 +32,9 @@ _NO_DIRECTORY_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 def atomic_open(path: FilePath) -> Iterator[BinaryIO]:
     """Yield a binary file that replaces path when the block ends; after any exception path is as it was.
 
-    A new file gets the permissions of the umask, a replaced one keeps its own; a symbolic link is followed. Raises
-    OSError with path. Only the last step, syncing the directory, can fail with the new file already in place.
+    It can be read too. A new file gets the permissions of the umask, a replaced one keeps its own; a symbolic link is
+    followed. Raises OSError with path. Only the last step, syncing the directory, can fail with the new file already in
+    place.
     """
     target, permissions = _check_target(path)
     _remove_stale(target)
@@ -114,12 +115,12 @@ def _create_temporary(path: FilePath, target: str, permissions: int | None) -> t
     directory, name = os.path.split(target)
     while True:
         temporary = os.path.join(directory, f"{_temporary_prefix(name)}.{secrets.token_hex(_TOKEN_DIGITS // 2)}.tmp")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
             descriptor = os.open(temporary, flags, 0o666 if permissions is None else permissions)
         except OSError as error:
             raise _error(error.errno, f"no file can be made in {directory}: {error.strerror}", path) from error
-        file = os.fdopen(descriptor, "wb")
+        file = os.fdopen(descriptor, "w+b")
         if permissions is not None:
             os.fchmod(descriptor, permissions)  # the umask may have taken bits away
         if _lock(descriptor) is not False and os.fstat(descriptor).st_nlink > 0:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastcnn import initializers, regularizers
+from fastcnn.compat import old_name
 from fastcnn.graph import Node, Shape
 from fastcnn.initializers import Initializer
 from fastcnn.liveness import CacheSpec
@@ -115,11 +116,17 @@ class Step:
 
 
 class LayerOptions(TypedDict, total=False):
-    """Arguments of every layer; `input_shape` is that of one sample, for the first layer of a Sequential."""
+    """Arguments of every layer; `input_shape` is that of one sample, for the first layer of a Sequential.
+
+    `batch_input_shape` (None, ...) and `input_dim` n say the same in Keras 2's words; `dtype` can only be "float32".
+    """
 
     name: str | None
     trainable: bool
     input_shape: Sequence[int] | None
+    batch_input_shape: Sequence[int | None] | None
+    input_dim: int | None
+    dtype: str | None
 
 
 class Layer(Step):
@@ -138,10 +145,20 @@ class Layer(Step):
         if "/" in self.name:
             raise ValueError(f"{type(self).__name__}: name must not contain '/', got {self.name!r}")
         self._trainable = bool(options.get("trainable", True))
-        given = options.get("input_shape")
-        self.given_input_shape = None if given is None else tuple(int(size) for size in given)
+        self.given_input_shape = _given_shape(type(self).__name__, options)
+        if options.get("dtype") not in (None, "float32", np.float32):
+            raise ValueError(f"{type(self).__name__}: dtype must be None or 'float32', got {options['dtype']!r}")
         self._parameters: dict[str, Parameter] = {}
         self._nodes: list[Node[Layer]] = []
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "call" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__}: fastcnn does not run a call() written in Python, it has no automatic gradient; make "
+                "a model of layers by Model(inputs, outputs), or a layer of your own as a PythonLayer with forward() "
+                "and backward() on arrays"
+            )
 
     @property
     def trainable(self) -> bool:
@@ -318,6 +335,23 @@ class Layer(Step):
         return f"<{type(self).__name__} {self.name}>"
 
 
+def _given_shape(owner: str, options: LayerOptions) -> Shape | None:
+    """Return the shape of a sample that a first layer was given in one of three ways, None without."""
+    batch, size = options.get("batch_input_shape"), options.get("input_dim")
+    given: Sequence[int | None] | None = options.get("input_shape")
+    if batch is not None:
+        old_name(f"{owner}(batch_input_shape=)", "write input_shape=, or Input(shape) in front")
+        given = tuple(batch)[1:]
+    if size is not None:
+        old_name(f"{owner}(input_dim=)", "write input_shape=(n,), or Input((n,)) in front")
+        given = (size,)
+    if given is None:
+        return None
+    if any(size is None for size in given):
+        raise ValueError(f"{owner}: input_shape must hold sizes (they are fixed in fastcnn), got {tuple(given)}")
+    return tuple(int(size) for size in given if size is not None)
+
+
 def _plain(value: Any) -> Any:
     """Return a constructor's argument in JSON's types."""
     if isinstance(value, Initializer):
@@ -335,6 +369,12 @@ def automatic_name(class_name: str) -> str:
     with _names_lock:
         number = _names[stem] = _names.get(stem, -1) + 1
     return f"{stem}_{number}" if number else stem
+
+
+def forget_names() -> None:
+    """Let automatic names start again, without a number."""
+    with _names_lock:
+        _names.clear()
 
 
 def one_input(layer: Layer, shapes: Sequence[Shape], rank: int | None = None, letters: str = "") -> Shape:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
+from fastcnn.compat import renamed
 from fastcnn.graph import Shape
 from fastcnn.layers.base import Array, Draw, Layer, LayerOptions, Slots, Step, one_input
 
@@ -95,6 +96,7 @@ class LeakyReLU(Layer):
     inplace = True
     passes_gradient = True
 
+    @renamed(alpha="negative_slope")
     def __init__(self, negative_slope: float = 0.3, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
         # a slope below 0, which Keras refuses too, would hide in y where x was positive

@@ -127,11 +127,11 @@ class FusedMaxPooling2D(Step):
 
 
 class AveragePooling2D(_Pooling2D):
-    """Mean of each window of x[N,H,W,C]; padding does not count."""
+    """Mean of each window of x[N,H,W,C]; padding does not count. Keras 3 has no default `pool_size`, Keras 2 this."""
 
     def __init__(
         self,
-        pool_size: int | Sequence[int],
+        pool_size: int | Sequence[int] = (2, 2),
         strides: int | Sequence[int] | None = None,
         padding: str = "valid",
         data_format: str | None = None,

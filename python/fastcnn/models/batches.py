@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import chain, count, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -244,17 +244,21 @@ class EndlessSource(Source):
 
 
 class FirstSteps(Source):
-    """The first `steps` batches of every epoch."""
+    """The first `steps` batches of every epoch; where the data are `endless`, the epoch's again when it has fewer."""
 
-    def __init__(self, where: str, source: Source, steps: int) -> None:
+    def __init__(self, where: str, source: Source, steps: int, endless: bool = False) -> None:
         self.where = where
         self.source = source
         self.steps = steps
         self.largest = source.largest
+        self.endless = endless
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches; raises ValueError when the data end before that."""
-        return _exactly(self.where, self.source.epoch(epoch, start), (self.steps or 0) - start)
+        batches = self.source.epoch(epoch, start)
+        if self.endless:
+            batches = chain(batches, chain.from_iterable(self.source.epoch(epoch) for _ in repeat(None)))
+        return _exactly(self.where, batches, (self.steps or 0) - start)
 
 
 def _exactly(where: str, batches: Iterator[Batch], steps: int) -> Iterator[Batch]:
@@ -312,7 +316,9 @@ def open_source(
             raise ValueError(f"{where}: {steps_name} must be given for a generator, which has no length")
     if steps is None:
         return source
-    return EndlessSource(where, source, steps) if endless else FirstSteps(where, source, steps)
+    if endless:
+        return EndlessSource(where, source, steps)
+    return FirstSteps(where, source, steps, endless=getattr(x, "endless", False))
 
 
 def targets(where: str, loss: Loss, batch: Batch, classes: int) -> Array:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn.compat import caller_level
 from fastcnn.models.memory import MemoryPlan, training_plan
 from fastcnn.report import memory_size, parse_memory_size
 
@@ -158,7 +159,7 @@ class MemoryLimit:
                 f"fit: memory_limit: a batch of {size} is trained in {count} micro-batches, and batch normalisation "
                 f"takes its statistics from each micro-batch of {_spoken(size, count)} alone; the moving ones follow "
                 "each of them. Results differ from those of whole batches",
-                stacklevel=5,  # who called fit
+                stacklevel=caller_level(),
             )
 
     def evaluated_parts(self, size: int) -> int:

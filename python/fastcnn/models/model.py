@@ -9,14 +9,14 @@ from fastcnn.models import memory as planning
 from fastcnn.models import slices
 from fastcnn.models.batches import BATCH_SIZE
 from fastcnn.models.memory import MemoryPlan
-from fastcnn.models.training import Trainer
+from fastcnn.models.old_methods import OldMethods
 
 if TYPE_CHECKING:
     from fastcnn.formats import FilePath
     from fastcnn.models.algorithms import AlgorithmTable
 
 
-class Model(Trainer):
+class Model(OldMethods):
     """Model(inputs, outputs): a graph of layers that can be trained, used and saved."""
 
     # -- files and tables ----------------------------------------------------------------------------------------------
@@ -40,6 +40,15 @@ class Model(Trainer):
         from fastcnn.models import saving
 
         saving.load_weights(self, filepath, by_name=by_name, skip_mismatch=skip_mismatch)
+
+    def to_json(self, **kwargs: Any) -> str:
+        """Return the architecture as JSON in Keras 2's form, for `models.model_from_json` here and in Keras.
+
+        `kwargs` go to json.dumps. Raises ValueError for a layer without configuration.
+        """
+        from fastcnn.models import functions
+
+        return functions.to_json(self, **kwargs)
 
     def summary(
         self,

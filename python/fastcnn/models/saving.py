@@ -1,7 +1,9 @@
-"""Models as files: the architecture, the weights and what training needs to go on, in one safetensors file.
+"""Models as files: the architecture, the weights and what training needs to go on.
 
-What the names in a file mean is said in `fastcnn.formats.safetensors`. A file is data: its configuration can only name
-fastcnn's layers, or classes passed in `custom_objects`, and every name and shape is checked before a weight changes.
+The name's ending chooses the format of a new file: safetensors, whose names are said in `fastcnn.formats.safetensors`,
+or Keras' .h5, which is `fastcnn.models.keras_h5`'s; the content of an old one tells which it is. A file is data: its
+configuration can only name fastcnn's layers, or classes passed in `custom_objects`, and every name and shape is checked
+before a weight changes.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from fastcnn.models.training import Trainer
 
 SUFFIX = ".safetensors"
+KERAS_SUFFIXES = (".h5", ".hdf5")
 
 _OPTIMIZER = "optimizer/"
 _ITERATIONS = f"{_OPTIMIZER}iterations"
@@ -35,17 +38,31 @@ _CONFIG, _TRAINING, _CLASS_NAMES = "fastcnn.config", "fastcnn.training", "fastcn
 def check_suffix(filepath: FilePath) -> None:
     """Raise ValueError unless a model can be saved under this name."""
     suffix = os.path.splitext(os.fsdecode(filepath))[1]
-    if suffix.lower() != SUFFIX:
-        raise ValueError(f"{os.fsdecode(filepath)}: a model file ends in {SUFFIX} (safetensors), got {suffix!r}")
+    if suffix.lower() not in (SUFFIX, *KERAS_SUFFIXES):
+        raise ValueError(
+            f"{os.fsdecode(filepath)}: a model file ends in {SUFFIX}, or in {' or '.join(KERAS_SUFFIXES)} (Keras), "
+            f"got {suffix!r}"
+        )
+
+
+def _is_keras(filepath: FilePath) -> bool:
+    return os.path.splitext(os.fsdecode(filepath))[1].lower() in KERAS_SUFFIXES
 
 
 def save(model: Model, filepath: FilePath, overwrite: bool = True) -> None:
     """Write a whole model: architecture, weights, class names, and if it is compiled how it trains and the optimizer.
 
-    The file replaces an old one at once or not at all. Raises ValueError for another suffix than .safetensors and for
-    weights that are not finite, FileExistsError for a file that may not be overwritten, OSError.
+    The file replaces an old one at once or not at all. Raises ValueError for a suffix other than .safetensors, .h5 and
+    .hdf5 and for weights that are not finite, FileExistsError for a file that may not be overwritten, OSError, and
+    ImportError for .h5 without h5py.
     """
+    _check_target(filepath, overwrite)
     tensors = _weights(model)
+    if _is_keras(filepath):
+        from fastcnn.models import keras_h5
+
+        keras_h5.save(model, filepath)
+        return
     training: dict[str, Any] = {
         "compile": model.get_compile_config(),
         "trained": model.trained_layers(),
@@ -60,12 +77,19 @@ def save(model: Model, filepath: FilePath, overwrite: bool = True) -> None:
     }
     if model.class_names is not None:
         metadata[_CLASS_NAMES] = json.dumps(list(model.class_names))
-    _write(filepath, tensors, metadata, overwrite)
+    safetensors.write(filepath, tensors, metadata)
 
 
 def save_weights(model: Model, filepath: FilePath, overwrite: bool = True) -> None:
-    """Write the weights alone; raises as `save` does."""
-    _write(filepath, _weights(model), _metadata(), overwrite)
+    """Write the weights alone, where the name ends in .weights.h5 in Keras 3's layout; raises as `save` does."""
+    _check_target(filepath, overwrite)
+    tensors = _weights(model)
+    if _is_keras(filepath):
+        from fastcnn.models import keras_h5
+
+        keras_h5.save_weights(model, filepath)
+        return
+    safetensors.write(filepath, tensors, _metadata())
 
 
 def load_model(
@@ -77,11 +101,17 @@ def load_model(
     """Return the model in a file, compiled as it was when saved unless `compile` is false.
 
     `custom_objects` maps class names to the caller's own layers. Raises ModelFileError for a file that is damaged, of
-    another format or no whole model, OSError, and ValueError for `safe_mode=False`: nothing in a file is ever run.
+    another format or no whole model, OSError, ImportError for Keras' .h5 without h5py, and ValueError for
+    `safe_mode=False`: nothing in a file is ever run. A .h5 that says how to train in a way fastcnn cannot is loaded
+    with a warning, not compiled.
     """
     if not safe_mode:
         raise ValueError("load_model: safe_mode must be True; fastcnn never runs code from a model file")
-    header = _read_header(filepath)
+    if detect(filepath) == "hdf5":
+        from fastcnn.models import keras_h5
+
+        return keras_h5.load_model(filepath, custom_objects or {}, compile)
+    header = safetensors.read_header(filepath)
     if _CONFIG not in header.metadata:
         raise ModelFileError(
             f"{os.fsdecode(filepath)}: holds weights but no architecture ({_CONFIG} is missing); build the model and "
@@ -102,9 +132,15 @@ def load_weights(model: Model, filepath: FilePath, by_name: bool = False, skip_m
     """Overwrite a model's weights with those of the same names in a file, all of them or, after an error, none.
 
     `by_name` allows names that only the model or only the file has; `skip_mismatch` leaves weights of another shape as
-    they are and warns. Raises ModelFileError listing every name that is missing, unexpected or of another shape.
+    they are and warns. Raises ModelFileError listing every name that is missing, unexpected or of another shape. The
+    layers of a Keras .h5, whole models' too, are found by name, or if the names differ and `by_name` is false by place.
     """
-    header = _read_header(filepath)
+    if detect(filepath) == "hdf5":
+        from fastcnn.models import keras_h5
+
+        keras_h5.load_weights(model, filepath, by_name, skip_mismatch)
+        return
+    header = safetensors.read_header(filepath)
     own = weight_shapes(model)
     found = {name: info.shape for name, info in header.tensors.items()}
     expected = found.copy() if by_name else {}
@@ -136,18 +172,10 @@ def _weights(model: Model) -> dict[str, NDArray[Any]]:
     return tensors
 
 
-def _write(
-    filepath: FilePath, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], overwrite: bool
-) -> None:
+def _check_target(filepath: FilePath, overwrite: bool) -> None:
     check_suffix(filepath)
     if not overwrite and os.path.exists(filepath):
         raise FileExistsError(f"{os.fsdecode(filepath)} exists and overwrite is False")
-    safetensors.write(filepath, tensors, metadata)
-
-
-def _read_header(filepath: FilePath) -> safetensors.Header:
-    detect(filepath)
-    return safetensors.read_header(filepath)
 
 
 def weight_shapes(model: Trainer) -> dict[str, tuple[int, ...]]:

@@ -22,10 +22,12 @@ from fastcnn.models import batches, given, slices
 from fastcnn.models.batches import BATCH_SIZE, Batch, Source, open_source
 from fastcnn.models.compilable import Compilable
 from fastcnn.models.compiled import Logs, Means
+from fastcnn.models.first_batch import checked_data
 from fastcnn.models.fit import FitRun
 from fastcnn.models.memory_limit import MemoryLimit, parse_limit
 from fastcnn.models.microbatches import MicroBatches
 from fastcnn.models.network import Tensor
+from fastcnn.models.older import takes_loader_arguments
 from fastcnn.models.prepared import prepare_now, prepared
 from fastcnn.models.workspace import Workspace
 from fastcnn.program import BoundProgram
@@ -185,6 +187,7 @@ class Trainer(Compilable):
 
     # -- fit -----------------------------------------------------------------------------------------------------------
 
+    @takes_loader_arguments
     def fit(
         self,
         x: Any = None,
@@ -298,7 +301,7 @@ class Trainer(Compilable):
     def metric_rises(self, name: str) -> bool | None:
         """Return whether a higher value of a compiled metric is better, None if that is not known."""
         metrics = {} if self._compiled is None else self._compiled.metrics
-        found = find_name(name, metrics)
+        found = find_name(name, metrics, tell=False)
         return None if found is None else metrics[found].rises
 
     def _check_labels(self, where: str, x: Any, y: Any, loss: Loss) -> None:
@@ -311,7 +314,10 @@ class Trainer(Compilable):
         known, form = given.label_form(x)
         outputs, most = self._classes, loss.label_classes(self._classes)
         if known is not None and ((form == "categorical" and known != outputs) or (most is not None and known > most)):
-            raise ValueError(f"{where}: the data have {known} classes, the model has {outputs} outputs")
+            raise ValueError(
+                f"{where}: the data have {known} classes, the model has {outputs} outputs; give its last layer as many "
+                "units as there are classes, or the data fewer classes"
+            )
 
     def _validation_source(
         self, shape: Shape, data: Any, batch_size: int | None, steps: int | None, loss: Loss
@@ -323,6 +329,7 @@ class Trainer(Compilable):
         if not 1 <= len(parts) <= 3:
             raise ValueError(f"{where} must be (x, y), (x, y, sample_weight) or a dataset, got {len(parts)} parts")
         x, y, sample_weight = (*parts, None, None)[:3]
+        x = checked_data(where, x, shape, loss, self._classes)
         size = batch_size if given.is_array_like(x) else None
         source = open_source(
             where, shape, x, y, sample_weight, batch_size=size, steps=steps, steps_name="validation_steps"
@@ -347,6 +354,7 @@ class Trainer(Compilable):
 
     # -- evaluate and predict ------------------------------------------------------------------------------------------
 
+    @takes_loader_arguments
     def evaluate(
         self,
         x: Any = None,
@@ -392,6 +400,7 @@ class Trainer(Compilable):
         hooks.on_test_end(logs)
         return logs
 
+    @takes_loader_arguments
     def predict(
         self,
         x: Any,

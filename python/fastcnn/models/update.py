@@ -131,7 +131,7 @@ class WeightUpdate:
             self._settings[:, :-3] = optimizer.settings()
             self._settings[:, -3] = self._scales(where, share.count)
             self._settings[:, -2] = optimizer.clipvalue or math.inf
-            decay = optimizer.learning_rate * (optimizer.weight_decay or 0)
+            decay = optimizer.step_size * (optimizer.weight_decay or 0)
             self._settings[:, -1] = [decay if part.decays else 0 for part in self._parts]
         frequency = optimizer.ema_overwrite_frequency
         first = optimizer.iterations == 0  # the average starts as the weights

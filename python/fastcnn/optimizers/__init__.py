@@ -11,6 +11,11 @@ from fastcnn.optimizers.base import Optimizer
 from fastcnn.optimizers.rmsprop import RMSprop
 from fastcnn.optimizers.sgd import SGD
 
+# Keras 2's second names; the modules of these names stay importable
+adam = Adam
+rmsprop = RMSprop
+sgd = SGD
+
 _CLASSES: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (Adam, AdamW, RMSprop, SGD)}
 
 
@@ -32,4 +37,4 @@ def serialize(optimizer: Optimizer) -> dict[str, Any]:
     return {"class_name": type(optimizer).__name__, "config": optimizer.get_config()}
 
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "get", "schedules", "serialize"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "adam", "get", "rmsprop", "schedules", "serialize", "sgd"]

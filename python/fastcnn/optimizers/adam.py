@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.optimizers.base import Array, Optimizer, Rate, number
+from fastcnn.optimizers.base import Array, Optimizer, Rate, number, takes_old_arguments
 
 if TYPE_CHECKING:
     from fastcnn._core import Program
@@ -25,6 +25,7 @@ class Adam(Optimizer):
 
     arguments: ClassVar[tuple[str, ...]] = ("learning_rate", "beta_1", "beta_2", "epsilon", "amsgrad")
 
+    @takes_old_arguments
     def __init__(
         self,
         learning_rate: Rate = 0.001,
@@ -53,7 +54,7 @@ class Adam(Optimizer):
 
     def settings(self) -> list[float]:
         """Return [learning_rate, beta_1, beta_2, epsilon, t] with t = iterations + 1."""
-        return [self.learning_rate, self.beta_1, self.beta_2, self.epsilon, float(self.iterations + 1)]
+        return [self.step_size, self.beta_1, self.beta_2, self.epsilon, float(self.iterations + 1)]
 
     def emit_update(
         self,
@@ -72,6 +73,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with `weight_decay`, which must be a number (Loshchilov and Hutter 2019)."""
 
+    @takes_old_arguments
     def __init__(
         self,
         learning_rate: Rate = 0.001,

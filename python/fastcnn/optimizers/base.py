@@ -6,15 +6,17 @@ which also clips, accumulates and averages as the arguments here say (models/upd
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcnn.compat import old_name, translate
 from fastcnn.optimizers import schedules
 from fastcnn.optimizers.schedules import LearningRateSchedule
 
@@ -37,6 +39,36 @@ _COMMON = (
     "gradient_accumulation_steps",
 )
 _EXCLUDED = "exclude_from_weight_decay"
+_DECAY = "decay"
+_EPSILON = 1e-7  # Keras' own, which its version 2 wrote as None
+
+P = ParamSpec("P")
+O = TypeVar("O", bound="Optimizer")  # noqa: E741
+
+
+def takes_old_arguments(init: Callable[Concatenate[O, P], None]) -> Callable[Concatenate[O, P], None]:
+    """Decorate an optimizer's `__init__`: it also takes Keras 2's `lr`, `decay` and `epsilon=None`."""
+
+    @functools.wraps(init)
+    def accepting(self: O, /, *args: P.args, **given: P.kwargs) -> None:
+        owner = type(self).__name__
+        translate(owner, {"lr": "learning_rate"}, given)
+        decay: Any = 0.0
+        if _DECAY in given:
+            decay = given.pop(_DECAY)
+            old_name(f"{owner}(decay=)", "give an InverseTimeDecay of optimizers.schedules as learning_rate")
+        if "epsilon" in given and given["epsilon"] is None:
+            given["epsilon"] = _EPSILON
+        init(self, *args, **given)
+        self._set_decay(decay)
+
+    return accepting
+
+
+class SettableRate(float):
+    """A learning rate that knows its optimizer, so that Keras 2's `backend.set_value` can set it."""
+
+    optimizer: Optimizer
 
 
 class Optimizer:
@@ -46,6 +78,8 @@ class Optimizer:
     `clipnorm`, all together to `global_clipnorm`, or each element to `clipvalue`; takes learning_rate * weight_decay of
     every weight that is not excluded; and applies the rule. With `use_ema` a moving average of the weights is kept
     after every batch, which becomes the weights every `ema_overwrite_frequency` updates and when fit ends.
+
+    Keras 2's `decay` d divides the rate by 1 + d*iterations.
 
     `rule_slots` names the arrays the rule keeps per weight, `slots` all of them, zero before the first step. `batches`
     counts the batches seen, `iterations` the updates made.
@@ -61,6 +95,7 @@ class Optimizer:
         self.batches = 0
         self.built = False  # whether a model has made the slots
         self._rate: Rate = 0.0
+        self.decay = 0.0
         self.learning_rate = learning_rate
         self.weight_decay = _optional(owner, "weight_decay", given["weight_decay"])
         self.clipnorm = _limit(owner, "clipnorm", given["clipnorm"])
@@ -98,10 +133,13 @@ class Optimizer:
 
         Of a schedule it is the value after the batches so far; a number cannot take a schedule's place (TypeError).
         """
-        if not isinstance(self._rate, LearningRateSchedule):
-            return self._rate
-        where = f"{type(self).__name__}: {type(self._rate).__name__}"
-        return number(where, f"the rate after {self.batches} batches", self._rate(self.batches), 0, math.inf)
+        rate = self._rate
+        if isinstance(rate, LearningRateSchedule):
+            where = f"{type(self).__name__}: {type(rate).__name__}"
+            rate = number(where, f"the rate after {self.batches} batches", rate(self.batches), 0, math.inf)
+        settable = SettableRate(rate)
+        settable.optimizer = self
+        return settable
 
     @learning_rate.setter
     def learning_rate(self, value: Rate) -> None:
@@ -120,6 +158,29 @@ class Optimizer:
                 f"got {value!r}"
             )
         self._rate = number(owner, "learning_rate", value, 0, math.inf)
+
+    @property
+    def lr(self) -> float:
+        """Old name of `learning_rate`."""
+        old_name("optimizer.lr", "write optimizer.learning_rate")
+        return self.learning_rate
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        old_name("optimizer.lr", "write optimizer.learning_rate")
+        self.learning_rate = value
+
+    def _set_decay(self, value: float) -> None:
+        """Take Keras 2's `decay`; raise ValueError below 0 and beside a schedule."""
+        owner = type(self).__name__
+        self.decay = number(owner, _DECAY, value, 0, math.inf)
+        if self.decay and isinstance(self._rate, LearningRateSchedule):
+            raise ValueError(f"{owner}: decay={value!r} and a learning-rate schedule exclude each other")
+
+    @property
+    def step_size(self) -> float:
+        """The rate of the next update: learning_rate / (1 + decay * iterations), as in Keras 2."""
+        return self.learning_rate / (1 + self.decay * self.iterations)
 
     # -- the update ----------------------------------------------------------------------------------------------------
 
@@ -182,8 +243,11 @@ class Optimizer:
         """Return name and arguments in JSON's types, enough for `from_config`; the exclusions among them, if any."""
         config: dict[str, Any] = {"name": self.name}
         config |= {argument: getattr(self, argument) for argument in (*self.arguments, *_COMMON)}
+        config["learning_rate"] = self._rate
         if isinstance(self._rate, LearningRateSchedule):
             config["learning_rate"] = schedules.serialize(self._rate)
+        if self.decay:
+            config[_DECAY] = self.decay
         if self._excluded_paths or self._excluded_names:
             config[_EXCLUDED] = {"paths": list(self._excluded_paths), "names": list(self._excluded_names)}
         return config
@@ -192,10 +256,11 @@ class Optimizer:
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Build from what `get_config` returned."""
         given = dict(config)
-        excluded = given.pop(_EXCLUDED, None)
+        excluded, decay = given.pop(_EXCLUDED, None), given.pop(_DECAY, 0.0)
         if isinstance(given.get("learning_rate"), Mapping):
             given["learning_rate"] = schedules.deserialize(given["learning_rate"])
         optimizer = cls(**given)
+        optimizer._set_decay(decay)
         if excluded is not None:
             optimizer.exclude_from_weight_decay(var_names=excluded["names"])
             optimizer._excluded_paths = tuple(str(path) for path in excluded["paths"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.optimizers.base import Array, Optimizer, Rate, number
+from fastcnn.optimizers.base import Array, Optimizer, Rate, number, takes_old_arguments
 
 if TYPE_CHECKING:
     from fastcnn._core import Program
@@ -23,6 +23,7 @@ class RMSprop(Optimizer):
 
     arguments = ("learning_rate", "rho", "momentum", "epsilon", "centered")
 
+    @takes_old_arguments
     def __init__(
         self,
         learning_rate: Rate = 0.001,
@@ -51,7 +52,7 @@ class RMSprop(Optimizer):
 
     def settings(self) -> list[float]:
         """Return [learning_rate, rho, momentum, epsilon]."""
-        return [self.learning_rate, self.rho, self.momentum, self.epsilon]
+        return [self.step_size, self.rho, self.momentum, self.epsilon]
 
     def emit_update(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.optimizers.base import Array, Optimizer, Rate, number
+from fastcnn.optimizers.base import Array, Optimizer, Rate, number, takes_old_arguments
 
 if TYPE_CHECKING:
     from fastcnn._core import Program
@@ -19,6 +19,7 @@ class SGD(Optimizer):
 
     arguments = ("learning_rate", "momentum", "nesterov")
 
+    @takes_old_arguments
     def __init__(
         self,
         learning_rate: Rate = 0.01,
@@ -42,7 +43,7 @@ class SGD(Optimizer):
 
     def settings(self) -> list[float]:
         """Return [learning_rate, momentum, nesterov]."""
-        return [self.learning_rate, self.momentum, float(self.nesterov)]
+        return [self.step_size, self.momentum, float(self.nesterov)]
 
     def emit_update(
         self,

@@ -37,6 +37,8 @@ class Iterator:
     batch i of the epoch that `next` is in.
     """
 
+    endless = True  # `steps` of fit and evaluate may be more than one epoch
+
     def __init__(
         self,
         generator: ImageDataGenerator,
