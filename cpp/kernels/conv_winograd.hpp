@@ -32,7 +32,8 @@ struct Grid {
   int64_t tiles_h, tiles_w, all;
   int64_t chunk, chunks;
   int64_t side;  // channels of a plane of V and U
-  int64_t depth, panels, group, groups;  // C/side and K/kNR rounded up; panels a group, groups
+  int64_t depth, panels;  // C/side and K/kNR rounded up
+  int64_t packed_group, group, groups;  // panels of which 36 planes are packed, and multiplied, at a time; groups
   bool inner;
   bool late;  // weights are transformed when used
   int64_t rows;  // of V and M in a plane: the chunk's tiles, on tile registers filled up to whole parts
@@ -42,8 +43,9 @@ struct Grid {
 // Planes a multiple of 4096 bytes apart would all fall into the same cache sets.
 FASTCNN_INLINE int64_t padded_plane(int64_t floats) { return round_up(floats, 32) + 16; }
 
-FASTCNN_INLINE int64_t panels_of_group(int64_t panels) {
-  return smaller(panels >= (FASTCNN_TILES ? 16 : 32) ? 4 : 2, panels);
+constexpr int64_t kMostPanels = 8;
+FASTCNN_INLINE int64_t panels_of_packed_group(int64_t panels) {
+  return smaller(FASTCNN_TILES ? kMostPanels : panels >= 32 ? 4 : 2, panels);
 }
 
 constexpr int64_t kUPlane = kDepth * kNR + 16;  // of weights transformed late
@@ -66,13 +68,21 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   g.side = side(g.late);
   g.depth = ceil_div(p.C, g.side);
   g.panels = ceil_div(p.K, kNR);
-  g.group = g.late ? 1 : panels_of_group(g.panels);
-  g.groups = ceil_div(g.panels, g.group);
-  g.inner = g.late || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.all < 64;
+  g.packed_group = g.late ? 1 : panels_of_packed_group(g.panels);
   // V of a chunk: in the L2 cache of one worker, or, shared, in the L3 cache. Tile registers wait for U unless they use
   // it for many tiles.
-  int64_t limit = g.inner ? 96 : p.C <= 256 ? 24 : 36;
-  if (on_tiles(g.late)) limit = g.inner ? 196 : p.C <= 64 || g.all < 98 ? 32 : 98;
+  int64_t limit;
+  if (on_tiles(g.late)) {
+    g.inner = g.all < 128;
+    g.group = g.inner ? (g.panels >= 16 ? 4 : 2) : kMostPanels;
+    limit = g.inner ? 196 : p.C <= 64 ? 40 : 98;
+  } else {
+    g.inner = g.late || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.all < 64;
+    g.group = g.packed_group;
+    limit = g.inner ? 96 : p.C <= 256 ? 24 : 36;
+  }
+  g.group = smaller(g.group, g.panels);
+  g.groups = ceil_div(g.panels, g.group);
   g.chunks = larger(1, ceil_div(g.all, limit));
   if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, 4);
   g.chunk = larger(1, ceil_div(g.all, g.chunks));
@@ -176,23 +186,39 @@ FASTCNN_INLINE void transform_tile(const float* const* rows, const float* zeros,
   }
 }
 
+// The pixels of a tile; `zeros` where it lies in the padding.
+static void find_pixels(const Problem& p, const Grid& g, const float* x, int64_t tile, const float* zeros,
+                        const float** pixels) {
+  const TileAt at = tile_at(g, tile);
+  for (int64_t r = 0; r < 6; ++r)
+    for (int64_t s = 0; s < 6; ++s) {
+      const int64_t h = at.h - p.pad_top + r, w = at.w - p.pad_left + s;
+      const bool inside = h >= 0 && h < p.H && w >= 0 && w < p.W;
+      pixels[r * 6 + s] = inside ? x + ((at.n * p.H + h) * p.W + w) * p.C : zeros;
+    }
+}
+// kLanes channels of the columns of a tile that its left neighbour does not have
+FASTCNN_INLINE void fetch_columns(const float* const* pixels, int64_t c) {
+  for (int64_t r = 0; r < 6; ++r)
+    for (int64_t s = 2; s < 6; ++s) prefetch_to_l2(pixels[r * 6 + s] + c);
+}
+
 // V of tiles first..first+count-1, which are tiles `place`.. of the chunk
 static void transform_input(const Problem& p, const Grid& g, const Prologue& prologue, const float* x, int64_t first,
                             int64_t count, int64_t place, const float* zeros, float* v) {
+  const float* pixels[2][kPoints];
+  find_pixels(p, g, x, first, zeros, pixels[0]);
   for (int64_t i = 0; i < count; ++i) {
-    const TileAt at = tile_at(g, first + i);
-    const float* rows[kPoints];
-    for (int64_t r = 0; r < 6; ++r)
-      for (int64_t s = 0; s < 6; ++s) {
-        const int64_t h = at.h - p.pad_top + r, w = at.w - p.pad_left + s;
-        const bool inside = h >= 0 && h < p.H && w >= 0 && w < p.W;
-        rows[r * 6 + s] = inside ? x + ((at.n * p.H + h) * p.W + w) * p.C : zeros;
-      }
+    const float* const* const rows = pixels[i % 2];
+    const float** const ahead = pixels[(i + 1) % 2];
+    find_pixels(p, g, x, smaller(first + i + 1, g.all - 1), zeros, ahead);
 #if FASTCNN_TILES
     if (on_tiles(g.late)) {
       for (int64_t d = 0; d < g.depth; ++d) {
         float* out = v + (d * tiles::kParts * g.rows + place + i) * tiles::kRowParts;
         vf low[kPoints], high[kPoints];
+        fetch_columns(ahead, smaller(d * g.side, p.C - 1));
+        fetch_columns(ahead, smaller(d * g.side + kLanes, p.C - 1));
         transform_tile(rows, zeros, d * g.side, p.C, prologue, low);
         transform_tile(rows, zeros, d * g.side + kLanes, p.C, prologue, high);
         for (int64_t f = 0; f < kPoints; ++f, out += g.v_plane)
@@ -204,6 +230,7 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
     for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {
       float* out = v + (c / kDepth * g.rows + place + i) * kDepth + c % kDepth;
       vf u[kPoints];
+      fetch_columns(ahead, smaller(c, p.C - 1));
       transform_tile(rows, zeros, c, p.C, prologue, u);
       for (int64_t f = 0; f < kPoints; ++f) store(out + f * g.v_plane, u[f]);
     }
@@ -267,20 +294,25 @@ static void multiply(const Grid& g, int64_t group_panels, int64_t count, const f
 }
 
 #if FASTCNN_TILES
+// As multiply; u_plane: floats from one of the 36 planes of U to the next.
 static void multiply_on_tiles(const Grid& g, int64_t group_panels, int64_t count, const float* v, const float* u,
-                              float* parts, float* m) {
+                              int64_t u_plane, float* parts, float* m) {
   tiles::Registers registers;
   const int64_t part_rows = tiles::part_rows(count), v_depth = tiles::kParts * g.rows * tiles::kRowParts;
   registers.configure(part_rows);
-  for (int64_t f = 0; f < kPoints; ++f, v += g.v_plane, m += g.m_plane)
+  const int64_t panel_floats = g.depth * tiles::kGroupB;
+  for (int64_t f = 0; f < kPoints; ++f, u += u_plane, v += g.v_plane, m += g.m_plane)
     for (int64_t j = 0; j < group_panels; ++j)
       for (int64_t begin = 0; begin < g.depth; begin += tiles::kGroupsB) {
         const int64_t depth = smaller(tiles::kGroupsB, g.depth - begin);
-        for (int64_t d = 0; d < depth; ++d, u += tiles::kGroupB)
-          tiles::split_group(u, false, parts + d * tiles::kGroupParts);
+        const float* const groups = u + j * panel_floats + begin * tiles::kGroupB;
+        for (int64_t d = 0; d < depth; ++d)
+          tiles::split_group(groups + d * tiles::kGroupB, false, parts + d * tiles::kGroupParts);
         tiles::settle();
+        const bool last = begin + depth == g.depth && j + 1 == group_panels;
+        const float* const next = last ? u + u_plane : groups + depth * tiles::kGroupB;
         for (int64_t t = 0; t < count; t += part_rows) {
-          Ahead ahead(u, depth, t, smaller(part_rows, count - t), count, tiles::kGroupB, tiles::kFetches);
+          Ahead ahead(next, depth, t, smaller(part_rows, count - t), count, tiles::kGroupB, tiles::kFetches);
           float* const sums = m + (j * g.rows + t) * kNR;
           const float* const rows = v + begin * v_depth + t * tiles::kRowParts;
           tiles::multiply_groups(
@@ -319,10 +351,14 @@ static void transform_output(const Problem& p, const Grid& g, const Epilogue& ep
                              int64_t panel, int64_t group_panels, const float* m, float* y) {
   const int64_t columns = smaller(group_panels * kNR, p.K - panel * kNR);
   for (int64_t i = 0; i < count; ++i) {
-    const TileAt at = tile_at(g, first + i);
+    const TileAt at = tile_at(g, first + i), ahead = tile_at(g, smaller(first + i + 1, g.all - 1));
     const int64_t rows_left = smaller(kTile, p.P - at.h), columns_left = smaller(kTile, p.Q - at.w);
     for (int64_t c = 0; c < columns; c += kLanes) {
       const int64_t n = smaller(kLanes, columns - c), k = panel * kNR + c;
+      if (!epilogue.pool)
+        for (int64_t r = 0; r < kTile; ++r)
+          for (int64_t s = 0; s < kTile; ++s)
+            prefetch_to_write(y + ((ahead.n * p.P + ahead.h + r) * p.Q + ahead.w + s) * p.K + k);
       const float* from = m + (c / kNR * g.rows + i) * kNR + c % kNR;
       vf t[4 * 6], out[16];
       for (int64_t s = 0; s < 6; ++s) {
@@ -425,11 +461,13 @@ static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue,
                       [[maybe_unused]] float* parts) {
   const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.all - first);
   const int64_t panel = group * g.group, group_panels = smaller(g.group, g.panels - panel);
-  const float* const weights = packed + (g.late ? 9 : kPoints) * panel * g.depth * g.side * kNR;
+  const int64_t packed_first = panel / g.packed_group * g.packed_group, panel_floats = g.depth * g.side * kNR;
+  const float* const weights = packed + ((g.late ? 9 : kPoints) * packed_first + panel - packed_first) * panel_floats;
   if (g.late) multiply_late(g, count, v, weights, u, m);
 #if FASTCNN_TILES
   else if (on_tiles(g.late))
-    multiply_on_tiles(g, group_panels, count, v, weights, parts, m);
+    multiply_on_tiles(g, group_panels, count, v, weights,
+                      smaller(g.packed_group, g.panels - packed_first) * panel_floats, parts, m);
 #endif
   else
     multiply(g, group_panels, count, v, weights, m);
@@ -535,7 +573,7 @@ static void pack(int64_t C, int64_t K, int64_t P, int64_t Q, const float* w, con
   const Weights weights{w, scale, C, K, turned};
   const bool late = transformed_late(C, K, P, Q);
   const int64_t depth = round_up(C, side(late)), panels = ceil_div(K, kNR);
-  const int64_t group = panels_of_group(panels);
+  const int64_t group = panels_of_packed_group(panels);
   constexpr int64_t kRows = kDepth;  // channels a task
   parallel_for_tasks(panels * (depth / kRows), 36 * C * K * 4, [&](int64_t task, int) {
     const int64_t panel = task / (depth / kRows), c0 = task % (depth / kRows) * kRows;
