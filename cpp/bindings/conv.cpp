@@ -13,7 +13,11 @@ using BatchNorm = std::tuple<OptionalArray, OptionalArray, Array, Array, double>
 
 std::atomic<bool> winograd_enabled{true};
 
-const char* name_of(Conv2DAlgorithm algorithm) { return algorithm == Conv2DAlgorithm::winograd ? "winograd" : "gemm"; }
+// Variants are no choice of the caller's, so they have no names.
+const char* name_of(Conv2DAlgorithm algorithm) {
+  const bool winograd = algorithm == Conv2DAlgorithm::winograd || algorithm == Conv2DAlgorithm::winograd_late;
+  return winograd ? "winograd" : "gemm";
+}
 
 // Output length of one axis; every argument is checked.
 int64_t output_length(const Check& check, const char* axis, int64_t size, int64_t window, int64_t stride, Pair pad,
@@ -61,7 +65,7 @@ Conv2DShape with_batch(Conv2DShape shape, int64_t N) {
 
 class PackedConv2D {
  public:
-  PackedConv2D(Array w, Pair input_size, Pair strides, Padding padding, Pair dilation, bool backward_data,
+  PackedConv2D(Array w, Pair input_size, Pair strides, Padding padding, Pair dilation, bool backward_data, bool batched,
                const std::optional<std::string>& algorithm, OptionalArray bias,
                const std::optional<BatchNorm>& batch_norm, const std::vector<Array>& versions,
                std::shared_ptr<PackedStorage> storage)
@@ -70,7 +74,7 @@ class PackedConv2D {
     check.rank("w", w, 4, "[R,S,C,K]");
     const float* pw = check.in("w", w, dims_of(w));
     shape = make_shape(check, 1, input_size, dims_of(w), strides, padding, dilation);
-    choose(check, algorithm);
+    choose(check, algorithm, batched);
     keep_.push_back(w);
     bias_ = check.in("bias", bias, {shape.K});
     if (bias) keep_.push_back(*bias);
@@ -98,19 +102,22 @@ class PackedConv2D {
   std::unique_ptr<PackedWeights> packed;
 
  private:
-  void choose(const Check& check, const std::optional<std::string>& algorithm) {
-    const auto can = backward_data ? kernels->conv2d_backward_data_can : kernels->conv2d_can;
-    if (!algorithm) {
-      choice = backward_data ? kernels->conv2d_backward_data_choose(shape) : kernels->conv2d_choose(shape);
-      if (!winograd_enabled) choice = Conv2DAlgorithm::gemm;
-    } else if (*algorithm == "winograd" || *algorithm == "gemm") {
-      choice = *algorithm == "winograd" ? Conv2DAlgorithm::winograd : Conv2DAlgorithm::gemm;
-      check.require(can(shape, choice), "algorithm 'winograd' needs a 3x3 window, strides 1 and dilation 1 but w is " +
-                                            text({shape.R, shape.S, shape.C, shape.K}) + " with strides " +
-                                            text({shape.stride_h, shape.stride_w}));
-    } else {
+  void choose(const Check& check, const std::optional<std::string>& algorithm, bool batched) {
+    if (!algorithm && winograd_enabled) {
+      choice = (backward_data ? kernels->conv2d_backward_data_choose : kernels->conv2d_choose)(shape, batched);
+      return;
+    }
+    choice = Conv2DAlgorithm::gemm;
+    if (algorithm == "winograd") {
+      choice = Conv2DAlgorithm::winograd;
+      check.require((backward_data ? kernels->conv2d_backward_data_can : kernels->conv2d_can)(shape, choice),
+                    "algorithm 'winograd' needs a 3x3 window, strides 1 and dilation 1 but w is " +
+                        text({shape.R, shape.S, shape.C, shape.K}) + " with strides " +
+                        text({shape.stride_h, shape.stride_w}));
+    } else if (algorithm && *algorithm != "gemm") {
       check.fail("algorithm must be None, 'gemm' or 'winograd' but is '" + *algorithm + "'");
     }
+    choice = (backward_data ? kernels->conv2d_backward_data_variant : kernels->conv2d_variant)(shape, choice, batched);
   }
 
   void fold(const Check& check, const BatchNorm& batch_norm) {
@@ -271,15 +278,15 @@ void conv2d_backward_weights(PyProgram& p, Array x, Array dy, Array dw, Pair str
 }
 
 std::vector<std::string> conv2d_algorithms(Pair input_size, const std::vector<int64_t>& w_shape, Pair strides,
-                                           Padding padding, Pair dilation, bool backward_data) {
+                                           Padding padding, Pair dilation, bool backward_data, bool batched) {
   const Check check("conv2d_algorithms");
   check.require(w_shape.size() == 4, "w_shape must have rank 4 [R,S,C,K] but is " + text(w_shape));
   const Conv2DShape s = make_shape(check, 1, input_size, w_shape, strides, padding, dilation);
   const Kernels& k = kernels();
   const bool winograd = (backward_data ? k.conv2d_backward_data_can : k.conv2d_can)(s, Conv2DAlgorithm::winograd);
   if (!winograd) return {"gemm"};
-  const auto first = (backward_data ? k.conv2d_backward_data_choose : k.conv2d_choose)(s);
-  if (first == Conv2DAlgorithm::winograd && winograd_enabled) return {"winograd", "gemm"};
+  const auto first = (backward_data ? k.conv2d_backward_data_choose : k.conv2d_choose)(s, batched);
+  if (name_of(first) == std::string("winograd") && winograd_enabled) return {"winograd", "gemm"};
   return {"gemm", "winograd"};
 }
 
@@ -292,12 +299,12 @@ void bind_conv(py::module_& m, ProgramClass& program) {
       .def(py::init<>())
       .def_property_readonly("nbytes", [](const PackedStorage& self) { return self.memory.size(); });
   py::class_<PackedConv2D, SharedPacked>(m, "PackedConv2D")
-      .def(py::init<Array, Pair, Pair, Padding, Pair, bool, std::optional<std::string>, OptionalArray,
+      .def(py::init<Array, Pair, Pair, Padding, Pair, bool, bool, std::optional<std::string>, OptionalArray,
                     std::optional<BatchNorm>, std::vector<Array>, std::shared_ptr<PackedStorage>>(),
            py::arg("w"), py::arg("input_size"), py::kw_only(), py::arg("strides") = one, py::arg("padding") = none,
-           py::arg("dilation") = one, py::arg("backward_data") = false, py::arg("algorithm") = py::none(),
-           py::arg("bias") = py::none(), py::arg("batch_norm") = py::none(), py::arg("versions") = std::vector<Array>{},
-           py::arg("storage") = py::none())
+           py::arg("dilation") = one, py::arg("backward_data") = false, py::arg("batched") = false,
+           py::arg("algorithm") = py::none(), py::arg("bias") = py::none(), py::arg("batch_norm") = py::none(),
+           py::arg("versions") = std::vector<Array>{}, py::arg("storage") = py::none())
       .def_property_readonly("algorithm", [](const PackedConv2D& self) { return name_of(self.choice); })
       .def_property_readonly("nbytes", [](const PackedConv2D& self) { return 4 * self.packed->floats(); })
       .def_property_readonly("output_size", [](const PackedConv2D& self) { return Pair{self.shape.P, self.shape.Q}; })
@@ -312,7 +319,7 @@ void bind_conv(py::module_& m, ProgramClass& program) {
           py::arg("batch"));
   m.def("conv2d_algorithms", &conv2d_algorithms, py::arg("input_size"), py::arg("w_shape"), py::kw_only(),
         py::arg("strides") = one, py::arg("padding") = none, py::arg("dilation") = one,
-        py::arg("backward_data") = false);
+        py::arg("backward_data") = false, py::arg("batched") = false);
   m.def("set_winograd", [](bool enabled) { winograd_enabled = enabled; }, py::arg("enabled"));
   m.def("winograd", [] { return winograd_enabled.load(); });
 

@@ -29,8 +29,14 @@ struct DenseShape {  // y[N,K] = x[N,C] w[C,K]
   int64_t N, C, K;
 };
 
-// How a convolution is computed. The choice depends on the shape of one image only: never on N, threads or timings.
-enum class Conv2DAlgorithm : int32_t { gemm = 0, winograd = 1 };
+// How a convolution is computed. The choice depends on the shape of one image, and on whether many images share the
+// weights each time these are packed, as in training: never on N, threads or timings.
+enum class Conv2DAlgorithm : int32_t {
+  gemm = 0,
+  winograd = 1,
+  gemm_batched = 2,   // for maps of few pixels, whose rows only a batch makes many
+  winograd_late = 3,  // weights are transformed when used: few images share them
+};
 
 // Applied while x is loaded: x' = (x - mean) * scale + shift per channel, then ReLU. Zero padding stays zero.
 struct Prologue {
@@ -106,7 +112,8 @@ struct Kernels {
   int lanes;
 
   // -- conv: y[N,P,Q,K] = epilogue(conv(prologue(x[N,H,W,C]), w[R,S,C,K])) --------------------------------------------
-  Conv2DAlgorithm (*conv2d_choose)(const Conv2DShape&);
+  Conv2DAlgorithm (*conv2d_choose)(const Conv2DShape&, bool batched);
+  Conv2DAlgorithm (*conv2d_variant)(const Conv2DShape&, Conv2DAlgorithm, bool batched);  // of gemm or winograd
   bool (*conv2d_can)(const Conv2DShape&, Conv2DAlgorithm);
   int64_t (*conv2d_packed_size)(const Conv2DShape&, Conv2DAlgorithm);  // floats
   void (*conv2d_pack)(const Conv2DShape&, Conv2DAlgorithm, const float* w, const float* scale, float* packed);
@@ -115,7 +122,8 @@ struct Kernels {
   void (*conv2d_forward)(const Conv2DShape&, Conv2DAlgorithm, const Prologue&, const float* x, const float* packed,
                          const Epilogue&, float* y, const Scratch&);
   // dx[N,H,W,C] (+)= dy[N,P,Q,K] convolved with w turned round; `packed` holds the weights turned and packed
-  Conv2DAlgorithm (*conv2d_backward_data_choose)(const Conv2DShape&);
+  Conv2DAlgorithm (*conv2d_backward_data_choose)(const Conv2DShape&, bool batched);
+  Conv2DAlgorithm (*conv2d_backward_data_variant)(const Conv2DShape&, Conv2DAlgorithm, bool batched);
   bool (*conv2d_backward_data_can)(const Conv2DShape&, Conv2DAlgorithm);
   int64_t (*conv2d_backward_data_packed_size)(const Conv2DShape&, Conv2DAlgorithm);
   void (*conv2d_backward_data_pack)(const Conv2DShape&, Conv2DAlgorithm, const float* w, const float* scale,

@@ -11,67 +11,88 @@ namespace {
 
 constexpr Prologue kNoPrologue{nullptr, nullptr, nullptr, false};
 
-winograd::Problem winograd_forward(const Conv2DShape& s) {
-  return {s.N, s.H, s.W, s.C, s.K, s.P, s.Q, s.pad_top, s.pad_left};
+bool is_winograd(Conv2DAlgorithm algorithm) {
+  return algorithm == Conv2DAlgorithm::winograd || algorithm == Conv2DAlgorithm::winograd_late;
+}
+winograd::Problem winograd_forward(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
+  const bool late = algorithm == Conv2DAlgorithm::winograd_late;
+  return {s.N, s.H, s.W, s.C, s.K, s.P, s.Q, s.pad_top, s.pad_left, late};
 }
 // dx is the convolution of dy with the turned window, padded by what the forward pass did not pad.
-winograd::Problem winograd_backward(const Conv2DShape& s) {
-  return {s.N, s.P, s.Q, s.K, s.C, s.H, s.W, s.R - 1 - s.pad_top, s.S - 1 - s.pad_left};
+winograd::Problem winograd_backward(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
+  const bool late = algorithm == Conv2DAlgorithm::winograd_late;
+  return {s.N, s.P, s.Q, s.K, s.C, s.H, s.W, s.R - 1 - s.pad_top, s.S - 1 - s.pad_left, late};
 }
 bool winograd_fits(const Conv2DShape& s) {
   return winograd::fits(s.R, s.S, s.stride_h, s.stride_w, s.dilation_h, s.dilation_w);
 }
+bool is_batched(Conv2DAlgorithm algorithm) { return algorithm == Conv2DAlgorithm::gemm_batched; }
 
-Conv2DAlgorithm conv2d_choose(const Conv2DShape& s) {
-  return winograd_fits(s) && winograd::pays(s.C, s.K, s.P, s.Q) ? Conv2DAlgorithm::winograd : Conv2DAlgorithm::gemm;
+Conv2DAlgorithm variant(const winograd::Problem& p, Conv2DAlgorithm algorithm, bool batched) {
+  if (is_winograd(algorithm))
+    return winograd::transformed_late(p.C, p.K, p.P, p.Q, batched) ? Conv2DAlgorithm::winograd_late
+                                                                   : Conv2DAlgorithm::winograd;
+  return batched && p.P * p.Q < 16 ? Conv2DAlgorithm::gemm_batched : Conv2DAlgorithm::gemm;
 }
-bool conv2d_can(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
-  return algorithm == Conv2DAlgorithm::gemm || winograd_fits(s);
+Conv2DAlgorithm choose(const Conv2DShape& s, const winograd::Problem& p, bool batched) {
+  const bool pays = winograd_fits(s) && winograd::pays(p.C, p.K, p.P, p.Q, batched);
+  return variant(p, pays ? Conv2DAlgorithm::winograd : Conv2DAlgorithm::gemm, batched);
 }
+
+Conv2DAlgorithm conv2d_variant(const Conv2DShape& s, Conv2DAlgorithm algorithm, bool batched) {
+  return variant(winograd_forward(s, algorithm), algorithm, batched);
+}
+Conv2DAlgorithm conv2d_choose(const Conv2DShape& s, bool batched) {
+  return choose(s, winograd_forward(s, Conv2DAlgorithm::winograd), batched);
+}
+bool conv2d_can(const Conv2DShape& s, Conv2DAlgorithm algorithm) { return !is_winograd(algorithm) || winograd_fits(s); }
 int64_t conv2d_packed_size(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
-  return algorithm == Conv2DAlgorithm::winograd ? winograd::packed_size(s.C, s.K, s.P, s.Q)
-                                                : gemm::packed_size(gemm::forward_problem(s));
+  return is_winograd(algorithm) ? winograd::packed_size(winograd_forward(s, algorithm))
+                                : gemm::packed_size(gemm::forward_problem(s, is_batched(algorithm)));
 }
 void conv2d_pack(const Conv2DShape& s, Conv2DAlgorithm algorithm, const float* w, const float* scale, float* packed) {
-  if (algorithm == Conv2DAlgorithm::winograd)
-    winograd::pack(s.C, s.K, s.P, s.Q, w, scale, false, packed);
+  if (is_winograd(algorithm))
+    winograd::pack(winograd_forward(s, algorithm), w, scale, false, packed);
   else
-    gemm::pack(s, w, scale, packed);
+    gemm::pack(s, is_batched(algorithm), w, scale, packed);
 }
 int64_t conv2d_statistics_blocks(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
-  return algorithm == Conv2DAlgorithm::winograd ? winograd::grid(winograd_forward(s)).chunks
-                                                : gemm::grid(gemm::forward_problem(s), false).blocks;
+  return is_winograd(algorithm) ? winograd::grid(winograd_forward(s, algorithm)).chunks
+                                : gemm::blocks(gemm::forward_problem(s, is_batched(algorithm)));
 }
 ScratchSize conv2d_forward_scratch(const Conv2DShape& s, Conv2DAlgorithm algorithm, const Epilogue& epilogue) {
-  if (algorithm == Conv2DAlgorithm::winograd) return winograd::scratch_size(winograd_forward(s));
-  return gemm::scratch_size(gemm::forward_problem(s), epilogue.pool);
+  if (is_winograd(algorithm)) return winograd::scratch_size(winograd_forward(s, algorithm));
+  return gemm::scratch_size(gemm::forward_problem(s, is_batched(algorithm)), epilogue.pool);
 }
 void conv2d_forward(const Conv2DShape& s, Conv2DAlgorithm algorithm, const Prologue& prologue, const float* x,
                     const float* packed, const Epilogue& epilogue, float* y, const Scratch& scratch) {
-  if (algorithm == Conv2DAlgorithm::winograd)
-    winograd::run(winograd_forward(s), prologue, x, packed, epilogue, y, scratch);
+  if (is_winograd(algorithm))
+    winograd::run(winograd_forward(s, algorithm), prologue, x, packed, epilogue, y, scratch);
   else
-    gemm::run(gemm::forward_problem(s), prologue, x, packed, epilogue, y, scratch);
+    gemm::run(gemm::forward_problem(s, is_batched(algorithm)), prologue, x, packed, epilogue, y, scratch);
 }
 
-Conv2DAlgorithm conv2d_backward_data_choose(const Conv2DShape& s) {
-  return winograd_fits(s) && winograd::pays(s.K, s.C, s.H, s.W) ? Conv2DAlgorithm::winograd : Conv2DAlgorithm::gemm;
+Conv2DAlgorithm conv2d_backward_data_variant(const Conv2DShape& s, Conv2DAlgorithm algorithm, bool batched) {
+  return variant(winograd_backward(s, algorithm), algorithm, batched);
+}
+Conv2DAlgorithm conv2d_backward_data_choose(const Conv2DShape& s, bool batched) {
+  return choose(s, winograd_backward(s, Conv2DAlgorithm::winograd), batched);
 }
 int64_t conv2d_backward_data_packed_size(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
-  return algorithm == Conv2DAlgorithm::winograd ? winograd::packed_size(s.K, s.C, s.H, s.W)
-                                                : gemm::packed_size(gemm::phase_problem(s, 0, 0));
+  return is_winograd(algorithm) ? winograd::packed_size(winograd_backward(s, algorithm))
+                                : gemm::packed_size(gemm::phase_problem(s, 0, 0, is_batched(algorithm)));
 }
 void conv2d_backward_data_pack(const Conv2DShape& s, Conv2DAlgorithm algorithm, const float* w, const float* scale,
                                float* packed) {
-  if (algorithm == Conv2DAlgorithm::winograd)
-    winograd::pack(s.K, s.C, s.H, s.W, w, scale, true, packed);
+  if (is_winograd(algorithm))
+    winograd::pack(winograd_backward(s, algorithm), w, scale, true, packed);
   else
-    gemm::pack_turned(s, w, scale, packed);
+    gemm::pack_turned(s, is_batched(algorithm), w, scale, packed);
 }
 ScratchSize conv2d_backward_data_scratch(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
-  if (algorithm == Conv2DAlgorithm::winograd) return winograd::scratch_size(winograd_backward(s));
+  if (is_winograd(algorithm)) return winograd::scratch_size(winograd_backward(s, algorithm));
   ScratchSize size{0, 0};
-  gemm::for_phases(s, [&](const gemm::Problem& p) {
+  gemm::for_phases(s, is_batched(algorithm), [&](const gemm::Problem& p) {
     size.per_worker = larger(size.per_worker, gemm::scratch_size(p, false).per_worker);
   });
   return size;
@@ -79,10 +100,12 @@ ScratchSize conv2d_backward_data_scratch(const Conv2DShape& s, Conv2DAlgorithm a
 void conv2d_backward_data(const Conv2DShape& s, Conv2DAlgorithm algorithm, const float* dy, const float* packed,
                           bool accumulate, float* dx, const Scratch& scratch) {
   const Epilogue epilogue{nullptr, accumulate ? dx : nullptr, false, nullptr, nullptr, nullptr, false};
-  if (algorithm == Conv2DAlgorithm::winograd)
-    winograd::run(winograd_backward(s), kNoPrologue, dy, packed, epilogue, dx, scratch);
+  if (is_winograd(algorithm))
+    winograd::run(winograd_backward(s, algorithm), kNoPrologue, dy, packed, epilogue, dx, scratch);
   else
-    gemm::for_phases(s, [&](const gemm::Problem& p) { gemm::run(p, kNoPrologue, dy, packed, epilogue, dx, scratch); });
+    gemm::for_phases(s, is_batched(algorithm), [&](const gemm::Problem& p) {
+      gemm::run_part(p, kNoPrologue, dy, packed, epilogue, dx, scratch);
+    });
 }
 
 ScratchSize conv2d_backward_weights_scratch(const Conv2DShape& s) {
@@ -103,6 +126,7 @@ void conv2d_backward_weights(const Conv2DShape& s, const float* x, const float* 
 
 void fill_conv(Kernels& kernels) {
   kernels.conv2d_choose = conv2d_choose;
+  kernels.conv2d_variant = conv2d_variant;
   kernels.conv2d_can = conv2d_can;
   kernels.conv2d_packed_size = conv2d_packed_size;
   kernels.conv2d_pack = conv2d_pack;
@@ -110,6 +134,7 @@ void fill_conv(Kernels& kernels) {
   kernels.conv2d_forward_scratch = conv2d_forward_scratch;
   kernels.conv2d_forward = conv2d_forward;
   kernels.conv2d_backward_data_choose = conv2d_backward_data_choose;
+  kernels.conv2d_backward_data_variant = conv2d_backward_data_variant;
   kernels.conv2d_backward_data_can = conv2d_can;
   kernels.conv2d_backward_data_packed_size = conv2d_backward_data_packed_size;
   kernels.conv2d_backward_data_pack = conv2d_backward_data_pack;

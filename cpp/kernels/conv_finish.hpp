@@ -90,7 +90,8 @@ static void finish_panel(const Problem& p, const Epilogue& epilogue, int64_t blo
                          int64_t column, int64_t width, const float* panel, float* y) {
   if (epilogue.statistics) {
     float* mean = epilogue.statistics + block * 2 * p.K + column;
-    block_statistics(y + first * p.K + column, rows, p.K, width, mean, mean + p.K);
+    const int64_t row_stride = by_pixel(p) ? p.out_H * p.out_W * p.K : p.K;
+    block_statistics(y + output_offset(p, first) + column, rows, row_stride, width, mean, mean + p.K);
   }
   if (!epilogue.pool) return;
   const int64_t pairs = rows / (2 * p.OW), pooled = p.OW / 2;

@@ -153,8 +153,8 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
   if (epilogue.counts && group == 0) epilogue.counts[block] = rows;
 }
 
-static void run(const Problem& p, const Prologue& prologue, const float* x, const float* packed,
-                const Epilogue& epilogue, float* y, const Scratch& scratch) {
+static void run_part(const Problem& p, const Prologue& prologue, const float* x, const float* packed,
+                     const Epilogue& epilogue, float* y, const Scratch& scratch) {
   const Grid g = grid(p, epilogue.pool);
   const Depth d = depth(p);
   const Layout l = layout(p, g, d, epilogue.pool);
@@ -177,10 +177,28 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
   });
 }
 
+static void run(const Problem& p, const Prologue& prologue, const float* x, const float* packed,
+                const Epilogue& epilogue, float* y, const Scratch& scratch) {
+  Epilogue after = epilogue;
+  for_parts(p, epilogue.pool, [&](const Problem& part) {
+    run_part(part, prologue, x, packed, after, y, scratch);
+    const int64_t blocks = grid(part, epilogue.pool).blocks;
+    if (after.statistics) after.statistics += blocks * 2 * p.K;
+    if (after.counts) after.counts += blocks;
+  });
+}
+static int64_t blocks(const Problem& p) {
+  int64_t all = 0;
+  for_parts(p, false, [&](const Problem& part) { all += grid(part, false).blocks; });
+  return all;
+}
+
 // packed[panel][tap][C][NR] from w[R,S,C,K], columns scaled; the last panel is filled with zeros.
-static void pack(const Conv2DShape& s, const float* w, const float* scale, float* packed) {
+static void pack(const Conv2DShape& s, [[maybe_unused]] bool batched, const float* w, const float* scale,
+                 float* packed) {
 #if FASTCNN_TILES
-  if (on_tiles(forward_problem(s))) return pack_tiles(forward_problem(s), w, scale, packed);
+  const Problem p = forward_problem(s, batched);
+  if (on_tiles(p)) return pack_tiles(p, w, scale, packed);
 #endif
   const int64_t window = s.R * s.S, C = s.C, K = s.K;
   parallel_for_tasks(panels(K) * window, window * C * K * kMoved, [&](int64_t task, int) {
@@ -193,9 +211,10 @@ static void pack(const Conv2DShape& s, const float* w, const float* scale, float
 }
 
 // packed[panel over C][tap][K][NR] from w[R,S,C,K]: rows and columns change places; dy is scaled by scale[K] if given.
-static void pack_turned(const Conv2DShape& s, const float* w, const float* scale, float* packed) {
+static void pack_turned(const Conv2DShape& s, [[maybe_unused]] bool batched, const float* w, const float* scale,
+                        float* packed) {
 #if FASTCNN_TILES
-  if (on_tiles(phase_problem(s, 0, 0))) return pack_tiles_turned(s, w, scale, packed);
+  if (on_tiles(phase_problem(s, 0, 0, batched))) return pack_tiles_turned(s, batched, w, scale, packed);
 #endif
   const int64_t window = s.R * s.S, C = s.C, K = s.K;
   parallel_for_tasks(panels(C) * window, window * C * K * kMoved, [&](int64_t task, int) {

@@ -18,9 +18,10 @@ struct Problem {
   Axis rows, columns;
   int64_t window_columns, window;  // S and R*S of the packed weights
   int64_t out_H, out_W, out_h, out_w, out_step_h, out_step_w;  // where the grid lies in y
+  bool batched;  // rows are many though the map is small
 };
 
-FASTCNN_INLINE Problem forward_problem(const Conv2DShape& s) {
+FASTCNN_INLINE Problem forward_problem(const Conv2DShape& s, bool batched = false) {
   return {s.N,
           s.H,
           s.W,
@@ -39,7 +40,8 @@ FASTCNN_INLINE Problem forward_problem(const Conv2DShape& s) {
           0,
           0,
           1,
-          1};
+          1,
+          batched};
 }
 
 // The taps that reach input positions congruent to `phase` modulo stride.
@@ -60,7 +62,7 @@ FASTCNN_INLINE Axis phase_axis(int64_t phase, int64_t R, int64_t stride, int64_t
   return axis;
 }
 
-FASTCNN_INLINE Problem phase_problem(const Conv2DShape& s, int64_t ph, int64_t pw) {
+FASTCNN_INLINE Problem phase_problem(const Conv2DShape& s, int64_t ph, int64_t pw, bool batched = false) {
   return {s.N,
           s.P,
           s.Q,
@@ -79,13 +81,45 @@ FASTCNN_INLINE Problem phase_problem(const Conv2DShape& s, int64_t ph, int64_t p
           ph,
           pw,
           s.stride_h,
-          s.stride_w};
+          s.stride_w,
+          batched};
 }
 
+// The taps of an axis that find output `at` an input of `size`, for that output alone.
+FASTCNN_INLINE Axis trimmed(const Axis& axis, int64_t in_step, int64_t at, int64_t size) {
+  Axis found{0, 0, axis.step, 0, axis.offset_step};
+  for (int64_t t = 0; t < axis.count; ++t) {
+    const int64_t offset = at * in_step + axis.offset + t * axis.offset_step;
+    if (offset < 0 || offset >= size) continue;
+    if (found.count++ == 0) {
+      found.first = axis.first + t * axis.step;
+      found.offset = offset;
+    }
+  }
+  return found;
+}
+// Windows on few pixels lie half in the padding: each pixel is then computed on its own, from the taps that are inside.
+FASTCNN_INLINE bool by_pixel(const Problem& p) { return p.batched && p.window > 1 && p.out_H * p.out_W <= 4; }
+
+// f(problem) for the parts of a problem, whose outputs may be pooled
 template <class F>
-FASTCNN_INLINE void for_phases(const Conv2DShape& s, const F& f) {
+FASTCNN_INLINE void for_parts(const Problem& p, bool pool, const F& f) {
+  if (pool || !by_pixel(p)) return f(p);
+  for (int64_t h = 0; h < p.OH; ++h)
+    for (int64_t w = 0; w < p.OW; ++w) {
+      Problem part = p;
+      part.rows = trimmed(p.rows, p.in_step_h, h, p.IH);
+      part.columns = trimmed(p.columns, p.in_step_w, w, p.IW);
+      part.OH = part.OW = 1;
+      part.out_h = p.out_h + h * p.out_step_h;
+      part.out_w = p.out_w + w * p.out_step_w;
+      f(part);
+    }
+}
+template <class F>
+FASTCNN_INLINE void for_phases(const Conv2DShape& s, bool batched, const F& f) {
   for (int64_t ph = 0; ph < smaller(s.stride_h, s.H); ++ph)
-    for (int64_t pw = 0; pw < smaller(s.stride_w, s.W); ++pw) f(phase_problem(s, ph, pw));
+    for (int64_t pw = 0; pw < smaller(s.stride_w, s.W); ++pw) for_parts(phase_problem(s, ph, pw, batched), false, f);
 }
 
 constexpr int64_t kChunkPlanes = 6;  // planes summed in one chain, whose weights stay in the L1 cache
@@ -111,16 +145,16 @@ FASTCNN_INLINE int64_t tap_count(const Problem& p) { return p.rows.count * p.col
 FASTCNN_INLINE bool in_strip(const Problem& p) {
   const auto plain = [](const Axis& axis) { return axis.first == 0 && axis.step == 1 && axis.offset_step == 1; };
   const int64_t distance = p.in_step_w * p.C;
-  return p.C < kDepth && p.window > 1 && tap_count(p) == p.window && plain(p.rows) && plain(p.columns) &&
-         p.window * p.C <= kStripDepth && (distance == 1 || distance == 3 || distance == 6) && p.out_step_h == 1 &&
-         p.out_step_w == 1;
+  return p.C < kDepth && p.window > 1 && !by_pixel(p) && tap_count(p) == p.window && plain(p.rows) &&
+         plain(p.columns) && p.window * p.C <= kStripDepth && (distance == 1 || distance == 3 || distance == 6) &&
+         p.out_step_h == 1 && p.out_step_w == 1;
 }
 
 // Whether the products are done on tile registers, with weights packed for them. Beyond so many values of k the rows of
-// a block of useful size no longer fit in the L2 cache; for maps of few pixels reading the weights takes longest. A
-// function of one image's shape, the same for all phases of backward-data.
+// a block of useful size no longer fit in the L2 cache; for a map of few pixels reading the weights takes longest,
+// unless many images share them. The same for all parts of a problem and all phases of backward-data.
 FASTCNN_INLINE bool on_tiles(const Problem& p) {
-  return FASTCNN_TILES && !in_strip(p) && p.window * p.C <= kTileMostDepth && p.out_H * p.out_W >= 16;
+  return FASTCNN_TILES && !in_strip(p) && p.window * p.C <= kTileMostDepth && (p.batched || p.out_H * p.out_W >= 16);
 }
 
 // How k is cut into planes. Few channels: the taps of a row are joined first, as they lie in the packed weights.
@@ -130,7 +164,7 @@ struct Depth {
 };
 FASTCNN_INLINE Depth depth(const Problem& p) {
   const int64_t taps = tap_count(p), side = on_tiles(p) ? 2 * kDepth : kDepth;
-  if (p.C < side && p.window > 1 && p.out_step_h == 1 && p.out_step_w == 1)
+  if (p.C < side && p.window > 1 && !by_pixel(p) && p.out_step_h == 1 && p.out_step_w == 1)
     return {true, 1, taps * p.C, ceil_div(taps * p.C, side)};
   return {false, taps, p.C, taps * ceil_div(p.C, side)};
 }
@@ -253,7 +287,7 @@ FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
 #if FASTCNN_TILES
     if (on_tiles(p)) {
       const int64_t limit = smaller(kTileBlockRows, larger(kTileFewRows, kTileBlockFloats / K));
-      const int64_t blocks = M < kTileFewRows ? 1 : round_up(ceil_div(M, limit), 2);
+      const int64_t blocks = M < kTileFewRows || (by_pixel(p) && M <= limit) ? 1 : round_up(ceil_div(M, limit), 2);
       g.block_rows = larger(1, ceil_div(M, blocks));
     }
 #endif
@@ -324,7 +358,11 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
 }
 
 FASTCNN_INLINE ScratchSize scratch_size(const Problem& p, bool pool) {
-  return {0, layout(p, grid(p, pool), depth(p), pool).bytes};
+  ScratchSize size{0, 0};
+  for_parts(p, pool, [&](const Problem& part) {
+    size.per_worker = larger(size.per_worker, layout(part, grid(part, pool), depth(part), pool).bytes);
+  });
+  return size;
 }
 
 #if FASTCNN_TILES

@@ -95,8 +95,8 @@ static void pack_tiles(const Problem& p, const float* w, const float* scale, flo
       packed);
 }
 // For backward-data; `s` is the shape of the forward pass.
-static void pack_tiles_turned(const Conv2DShape& s, const float* w, const float* scale, float* packed) {
-  const bool joined = depth(phase_problem(s, 0, 0)).joined;
+static void pack_tiles_turned(const Conv2DShape& s, bool batched, const float* w, const float* scale, float* packed) {
+  const bool joined = depth(phase_problem(s, 0, 0, batched)).joined;
   const int64_t runs = joined ? 1 : s.R * s.S, length = joined ? s.R * s.S * s.K : s.K;
   pack_panels(
       runs, length, s.C,

@@ -111,20 +111,21 @@ FASTCNN_INLINE void add_tile(Tile<MR>& tile, bool fresh, int64_t rows, int64_t w
   }
 }
 
-// Adds the part of `count` pixels from `first` on to rows c0.. and columns k0.. of dw; a, b: memory for packed blocks.
+// Adds the part of `count` pixels from `first` on to `rows` rows from c0 on and columns k0.. of dw; a, b: memory for
+// packed blocks, for rows in whole tiles.
 static void add_pixels(const Conv2DShape& s, const Grid& g, const float* x, const float* dy, int64_t c0, int64_t rows,
                        int64_t k0, int64_t columns, int64_t first, int64_t count, bool fresh, float* a, float* b,
                        float* dw) {
   pack_dy(dy, s.K, k0, columns, first, count, b);
   for (int64_t tap = 0; tap < g.taps; ++tap) {
-    pack_x(s, g, x, tap, c0, rows, first, count, a);
+    pack_x(s, g, x, tap, c0, round_up(rows, kMR), first, count, a);
     for (int64_t j = 0; j < columns; j += kNR)
       for (int64_t i = 0; i < rows; i += kMR) {
         Tile<kMR> tile;
         tile.zero();
         tile.multiply(BlockA<1, kMR>{a + i * kPixels}, b + j * kPixels, kNR, count);
         float* at = dw + (tap * g.width + c0 + i) * s.K + k0 + j;
-        add_tile(tile, fresh, g.width - c0 - i, smaller(kNR, s.K - k0 - j), s.K, at);
+        add_tile(tile, fresh, rows - i, smaller(kNR, s.K - k0 - j), s.K, at);
       }
   }
 }
@@ -150,7 +151,7 @@ static void run(const Conv2DShape& s, const float* x, const float* dy, bool accu
   parallel_for_tasks(tasks, g.pixels * g.size, [&](int64_t task, int worker) {
     const int64_t part = task / (g.row_blocks * g.column_blocks), block = task % (g.row_blocks * g.column_blocks);
     const int64_t c0 = block / g.column_blocks * g.row_block, k0 = block % g.column_blocks * g.column_block;
-    const int64_t rows = smaller(g.row_block, round_up(g.width - c0, kMR));
+    const int64_t rows = smaller(g.row_block, g.width - c0);
     const int64_t columns = smaller(g.column_block, round_up(s.K - k0, kNR));
     float* a = worker_floats(scratch, worker);
     float* b = a + g.row_block * kPixels;

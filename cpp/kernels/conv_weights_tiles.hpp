@@ -4,7 +4,9 @@
 // in pairs of neighbouring pixels (B); both are split once for all taps and channels of the other. Windows: A is dy,
 // and rows of outputs are as far apart as the pixels below them (gemm::Area), with zeros between two of them, so that
 // every tap finds its pixels in the same pairs, some rows further on; taps that are an odd number of pixels away use a
-// second copy, paired the other way. Single pixels: A is the operand with fewer channels, as turning costs more.
+// second copy, paired the other way. Single pixels: A is the operand with fewer channels, as turning costs more. Small
+// maps in large batches: the values of k are the images, for each output pixel on its own, so that neither padding nor
+// the ends of rows are multiplied.
 //
 // Channels of a block whose largest value is so small that parts of products would be flushed, or is not finite, send
 // the block to the vectors.
@@ -21,13 +23,14 @@ constexpr int64_t kGroupsAtOnce = 4;  // whose A stays in the L1 cache for all c
 constexpr int64_t kFlat = kGroupsOfBlock * tiles::kGroup;  // pixels of a unit without windows
 constexpr int32_t kFewestBitsX = (127 - 40) << 23, kFewestBitsDy = (127 - 60) << 23, kMostBits = (127 + 60) << 23;
 
-// A block is some units: output rows of one image or, without windows, a run of pixels.
+// A block is some units: output rows of one image; without windows, a run of pixels; by pixel, an output pixel of many
+// images.
 struct TileGrid {
-  bool flat, x_turned;
+  bool flat, by_pixel, x_turned;
   gemm::Area area;  // of a unit
   int64_t rows, image_units, units;  // output rows of a unit; units of an image, and all
   int64_t groups, pixels;  // groups of outputs of a unit; pixels of a plane of it
-  int64_t planes, copies, pairs;  // of the operand in pairs: planes of a unit, copies of a plane, pairs of a copy
+  int64_t planes, copies, pairs;  // of the operand in pairs: planes of a block, copies of a plane, pairs of a copy
   int64_t block_units, blocks;
   int64_t c_block, c_blocks, k_block, k_blocks, parts, part_blocks, size;
 };
@@ -35,16 +38,49 @@ struct TileGrid {
 FASTCNN_INLINE bool is_flat(const Conv2DShape& s) {
   return s.R * s.S == 1 && s.stride_h == 1 && s.stride_w == 1 && s.P == s.H && s.Q == s.W;
 }
+// Whether a tap finds output p an input of `size`, and which.
+FASTCNN_INLINE int64_t input_of(int64_t p, int64_t stride, int64_t pad, int64_t tap, int64_t dilation) {
+  return p * stride - pad + tap * dilation;
+}
+FASTCNN_INLINE bool inside(int64_t at, int64_t size) { return at >= 0 && at < size; }
+// Outputs that find an input, of all taps along an axis.
+FASTCNN_INLINE int64_t reached(int64_t P, int64_t R, int64_t stride, int64_t pad, int64_t dilation, int64_t size) {
+  int64_t count = 0;
+  for (int64_t p = 0; p < P; ++p)
+    for (int64_t r = 0; r < R; ++r) count += inside(input_of(p, stride, pad, r, dilation), size);
+  return count;
+}
+constexpr int64_t kMostPixels = 64;  // of a map whose pixels are taken one by one
+FASTCNN_INLINE int64_t unit_rows(const Conv2DShape& s) {
+  const gemm::Problem p = gemm::forward_problem(s);
+  int64_t rows = 1;
+  while (rows < s.P && gemm::area(p, rows + 1).outputs <= kFlat) ++rows;
+  return ceil_div(s.P, ceil_div(s.P, rows));
+}
 // Few pixels under windows would leave most of a group empty.
+FASTCNN_INLINE bool by_area(const Conv2DShape& s) {
+  return s.P * s.Q >= 16 && gemm::area_pays(gemm::forward_problem(s));
+}
+// Whether groups of images hold fewer products than groups of a unit's outputs do.
+FASTCNN_INLINE bool by_pixel(const Conv2DShape& s) {
+  if (is_flat(s) || s.P * s.Q > kMostPixels || s.H * s.W > 4 * kMostPixels || s.N < 16) return false;
+  if (!by_area(s)) return true;
+  const int64_t rows = unit_rows(s), units = ceil_div(s.P, rows);
+  const int64_t outputs = gemm::area(gemm::forward_problem(s), rows).outputs;
+  const int64_t of_area = s.N * units * round_up(outputs, tiles::kGroup) * s.R * s.S;
+  return round_up(s.N, tiles::kGroup) * reached(s.P, s.R, s.stride_h, s.pad_top, s.dilation_h, s.H) *
+             reached(s.Q, s.S, s.stride_w, s.pad_left, s.dilation_w, s.W) <
+         of_area;
+}
 FASTCNN_INLINE bool on_tiles(const Conv2DShape& s) {
-  if (s.C < 32 || s.K < 32) return false;
-  return is_flat(s) || (s.P * s.Q >= 16 && gemm::area_pays(gemm::forward_problem(s)));
+  return s.C >= 32 && s.K >= 32 && (is_flat(s) || by_pixel(s) || by_area(s));
 }
 
 FASTCNN_INLINE TileGrid tile_grid(const Conv2DShape& s) {
   TileGrid g;
   const gemm::Problem p = gemm::forward_problem(s);
   g.flat = is_flat(s);
+  g.by_pixel = by_pixel(s);
   g.x_turned = g.flat && s.C <= s.K;
   g.size = s.R * s.S * s.C * s.K;
   if (g.flat) {
@@ -54,10 +90,16 @@ FASTCNN_INLINE TileGrid tile_grid(const Conv2DShape& s) {
     g.groups = kGroupsOfBlock;
     g.pixels = kFlat;
     g.planes = g.copies = 1;
+  } else if (g.by_pixel) {
+    g.area = {};
+    g.rows = g.image_units = 0;
+    g.groups = larger(1, smaller(ceil_div(s.N, tiles::kGroup), kGroupsOfBlock / (s.P * s.Q)));
+    g.units = ceil_div(s.N, g.groups * tiles::kGroup) * s.P * s.Q;
+    g.pixels = g.groups * tiles::kGroup;
+    g.planes = s.H * s.W;
+    g.copies = 1;
   } else {
-    g.rows = 1;
-    while (g.rows < s.P && gemm::area(p, g.rows + 1).outputs <= kFlat) ++g.rows;
-    g.rows = ceil_div(s.P, ceil_div(s.P, g.rows));
+    g.rows = unit_rows(s);
     g.area = gemm::area(p, g.rows);
     g.image_units = ceil_div(s.P, g.rows);
     g.units = s.N * g.image_units;
@@ -67,9 +109,11 @@ FASTCNN_INLINE TileGrid tile_grid(const Conv2DShape& s) {
     g.copies = 2;
   }
   g.pairs = ceil_div(g.pixels, 2);
-  g.block_units = larger(1, kGroupsOfBlock / g.groups);
+  g.block_units = g.by_pixel ? s.P * s.Q : larger(1, kGroupsOfBlock / g.groups);
+  if (!g.by_pixel) g.planes *= g.block_units;
   g.blocks = larger(1, ceil_div(g.units, g.block_units));
-  const int64_t c_most = g.flat ? (g.x_turned ? 256 : 512) : 128, k_most = g.flat ? (g.x_turned ? 512 : 256) : 256;
+  int64_t c_most = g.flat ? (g.x_turned ? 256 : 512) : 128, k_most = g.flat ? (g.x_turned ? 512 : 256) : 256;
+  if (g.by_pixel && s.P * s.Q > 16) c_most = k_most = 64;
   g.c_block = smaller(c_most, round_up(s.C, tiles::kRows));
   g.c_blocks = ceil_div(s.C, g.c_block);
   g.k_block = smaller(k_most, round_up(s.K, tiles::kRows));
@@ -93,7 +137,7 @@ FASTCNN_INLINE TileLayout tile_layout(const TileGrid& g, int64_t taps) {
   l.turned = round_up(larger(g.groups * tiles::kGroup, 2 * g.pairs + 1) * 8, 64);
   l.paired = l.turned + g.block_units * g.groups * turned / tiles::kRows * tiles::kGroupParts * 4;
   // An odd number of lines: halves and parts must not share cache sets.
-  l.b_half = (g.block_units * g.planes * g.copies * g.pairs / 2 * 2 + 3) * tiles::kRowParts;
+  l.b_half = (g.planes * g.copies * g.pairs / 2 * 2 + 3) * tiles::kRowParts;
   l.sums = l.paired + paired / tiles::kColumns * 2 * tiles::kParts * l.b_half * 4;
   const int64_t plain = (round_up(g.c_block, kMR) + g.k_block) * kPixels * 4;
   l.all_sums = round_up(larger(l.sums + tiles::kRows * tiles::kColumns * 4, plain), 64);
@@ -116,6 +160,11 @@ struct Operand {
   }
   FASTCNN_INLINE bool fits(vi most) const { return !tiles::any(((most > 0) & (most < fewest)) | (most >= kMostBits)); }
 };
+// Where pixel `pixel` of `size` is in images first..first+count-1; null for zeros.
+static void find_in_images(const Operand& o, int64_t N, int64_t size, int64_t pixel, int64_t first, int64_t count,
+                           const float** at) {
+  for (int64_t i = 0; i < count; ++i) at[i] = first + i < N ? o.data + ((first + i) * size + pixel) * o.all : nullptr;
+}
 // Where the first `count` pixels of a unit without windows are; null for zeros.
 static void find_flat(const Conv2DShape& s, const Operand& o, int64_t unit, int64_t count, const float** at) {
   const int64_t pixels = s.N * s.P * s.Q;
@@ -202,18 +251,24 @@ static bool place_block(const Conv2DShape& s, const TileGrid& g, const TileLayou
   float* b = reinterpret_cast<float*>(memory + l.paired);
   vi most_turned[512 / kLanes] = {}, most_paired[512 / kLanes] = {};
   const int64_t outputs = g.groups * tiles::kGroup, pixels = 2 * g.pairs + 1;
+  const int64_t first_image = first_unit / g.block_units * outputs;  // by pixel
   for (int64_t i = 0; i < g.block_units; ++i) {
     const int64_t unit = first_unit + i;
     if (g.flat)
       find_flat(s, turned, unit, outputs, at);
+    else if (g.by_pixel)
+      find_in_images(turned, s.N, s.P * s.Q, i, first_image, outputs, at);
     else
       find_outputs(s, g, turned, unit, outputs, at);
     turn_unit(g, turned, at, i, most_turned, a);
-    for (int64_t plane = 0; plane < g.planes; ++plane, b += g.copies * g.pairs * tiles::kRowParts) {
-      if (g.flat)
+    const int64_t begin = g.planes * i / g.block_units, end = g.planes * (i + 1) / g.block_units;
+    for (int64_t plane = begin; plane < end; ++plane, b += g.copies * g.pairs * tiles::kRowParts) {
+      if (g.by_pixel)
+        find_in_images(paired, s.N, s.H * s.W, plane, first_image, g.pixels, at);
+      else if (g.flat)
         find_flat(s, paired, unit, pixels, at);
       else
-        find_inputs(s, g, paired, unit, plane, pixels, at);
+        find_inputs(s, g, paired, unit, plane - begin, pixels, at);
       pair_pixels(g, l, paired, at, most_paired, b);
     }
   }
@@ -237,7 +292,7 @@ constexpr int64_t kTileFloats = tiles::kRows * tiles::kColumns;
 static void add_block_on_tiles(const Conv2DShape& s, const TileGrid& g, const TileLayout& l, const Operand& turned,
                                const Operand& paired, int64_t first, int64_t count, bool fresh, char* memory) {
   const int64_t planes_w = s.S > 1 ? s.stride_w : 1, copy_floats = g.pairs * tiles::kRowParts;
-  const int64_t groups = g.block_units * g.groups;
+  const int64_t groups = g.block_units * g.groups, unit_planes = g.by_pixel ? 0 : g.planes / g.block_units;
   const tiles::Steps steps{tiles::kGroupB / 2, 2 * l.b_half, l.b_half};
   float* const sums = reinterpret_cast<float*>(memory + l.sums);
   tiles::Registers registers;
@@ -245,8 +300,8 @@ static void add_block_on_tiles(const Conv2DShape& s, const TileGrid& g, const Ti
   tiles::settle();
   for_sums(s, turned, paired, [&](int64_t tile, int64_t tap, int64_t row, int64_t column) FASTCNN_LAMBDA {
     const int64_t h = tap / s.S * s.dilation_h, w = tap % s.S * s.dilation_w;
-    const int64_t plane = g.planes > 1 ? h % s.stride_h * planes_w + w % s.stride_w : 0;
-    const int64_t shift = g.flat ? 0 : h / s.stride_h * g.area.width + w / s.stride_w;
+    const int64_t plane = unit_planes > 1 ? h % s.stride_h * planes_w + w % s.stride_w : 0;
+    const int64_t shift = g.flat || g.by_pixel ? 0 : h / s.stride_h * g.area.width + w / s.stride_w;
     const float* const a =
         reinterpret_cast<float*>(memory + l.turned) + (row / tiles::kRows * groups + first) * tiles::kGroupParts;
     const float* const b = reinterpret_cast<float*>(memory + l.paired) +
@@ -257,7 +312,14 @@ static void add_block_on_tiles(const Conv2DShape& s, const TileGrid& g, const Ti
     tiles::zero_sums(true);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t unit = (first + i) / g.groups, group = (first + i) % g.groups;
-      const int64_t place = unit * g.planes * g.copies * copy_floats + group * tiles::kGroup / 2 * tiles::kRowParts;
+      int64_t at = unit * unit_planes;
+      if (g.by_pixel) {
+        const int64_t y = input_of(unit / s.Q, s.stride_h, s.pad_top, tap / s.S, s.dilation_h);
+        const int64_t x = input_of(unit % s.Q, s.stride_w, s.pad_left, tap % s.S, s.dilation_w);
+        if (!inside(y, s.H) || !inside(x, s.W)) continue;
+        at = y * s.W + x;
+      }
+      const int64_t place = at * g.copies * copy_floats + group * tiles::kGroup / 2 * tiles::kRowParts;
       tiles::multiply<true>(a + i * tiles::kGroupParts, b + place, steps, registers.upper, ahead);
     }
     if (fresh) return tiles::store_sums(total, tiles::kColumns, registers.upper, true);
@@ -288,14 +350,22 @@ static void add_sums(const Conv2DShape& s, const float* sums, bool turned, bool 
 static void add_block_plainly(const Conv2DShape& s, const TileGrid& g, const Operand& x, const Operand& dy,
                               int64_t block, bool fresh, float* memory, float* dw) {
   const Grid plain = grid(s);
-  const int64_t rows = smaller(round_up(x.count, kMR), round_up(s.C - x.first, kMR)), image = s.P * s.Q;
+  const int64_t rows = smaller(x.count, s.C - x.first), image = s.P * s.Q;
+  float* const of_dy = memory + round_up(rows, kMR) * kPixels;
+  if (g.by_pixel) {
+    const int64_t begin = block * g.pixels * image, end = smaller(s.N, (block + 1) * g.pixels) * image;
+    for (int64_t first = begin; first < end; first += kPixels, fresh = false)
+      add_pixels(s, plain, x.data, dy.data, x.first, rows, dy.first, dy.count, first, smaller(kPixels, end - first),
+                 fresh, memory, of_dy, dw);
+    return;
+  }
   for (int64_t unit = block * g.block_units; unit < smaller(g.units, (block + 1) * g.block_units); ++unit) {
     const int64_t part = g.flat ? 0 : unit % g.image_units * g.rows * s.Q;
     const int64_t begin = g.flat ? unit * kFlat : unit / g.image_units * image + part;
     const int64_t end = g.flat ? smaller(s.N * image, begin + kFlat) : begin + smaller(g.rows * s.Q, image - part);
     for (int64_t first = begin; first < end; first += kPixels, fresh = false)
       add_pixels(s, plain, x.data, dy.data, x.first, rows, dy.first, dy.count, first, smaller(kPixels, end - first),
-                 fresh, memory, memory + rows * kPixels, dw);
+                 fresh, memory, of_dy, dw);
   }
 }
 

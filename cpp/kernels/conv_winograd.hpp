@@ -25,6 +25,7 @@ constexpr float kA3 = kA2 * kA, kB3 = kB2 * kB;
 
 struct Problem {
   int64_t N, H, W, C, K, P, Q, pad_top, pad_left;
+  bool late;  // weights are transformed when used
 };
 
 // How the work is cut; a function of the shape only.
@@ -35,7 +36,7 @@ struct Grid {
   int64_t depth, panels;  // C/side and K/kNR rounded up
   int64_t packed_group, group, groups;  // panels of which 36 planes are packed, and multiplied, at a time; groups
   bool inner;
-  bool late;  // weights are transformed when used
+  bool late;
   int64_t rows;  // of V and M in a plane: the chunk's tiles, on tile registers filled up to whole parts
   int64_t v_plane, m_plane;  // floats from one of the 36 planes to the next
 };
@@ -50,9 +51,10 @@ FASTCNN_INLINE int64_t panels_of_packed_group(int64_t panels) {
 
 constexpr int64_t kUPlane = kDepth * kNR + 16;  // of weights transformed late
 // Few tiles and more U than stays in a cache from one image to the next: 9 weights and a transform come sooner than 36
-// values. A function of one image's shape.
-FASTCNN_INLINE bool transformed_late(int64_t C, int64_t K, int64_t P, int64_t Q) {
-  return kPoints * C * K * 4 > (int64_t{4} << 20) && ceil_div(P, kTile) * ceil_div(Q, kTile) <= 24;
+// values.
+FASTCNN_INLINE bool transformed_late(int64_t C, int64_t K, int64_t P, int64_t Q, bool batched) {
+  const int64_t few = batched ? 4 : 24;
+  return kPoints * C * K * 4 > (int64_t{4} << 20) && ceil_div(P, kTile) * ceil_div(Q, kTile) <= few;
 }
 
 // Products on tile registers, but for weights transformed late: their products are few.
@@ -61,7 +63,7 @@ FASTCNN_INLINE int64_t side(bool late) { return on_tiles(late) ? 2 * kDepth : kD
 
 FASTCNN_INLINE Grid grid(const Problem& p) {
   Grid g;
-  g.late = transformed_late(p.C, p.K, p.P, p.Q);
+  g.late = p.late;
   g.tiles_h = ceil_div(p.P, kTile);
   g.tiles_w = ceil_div(p.Q, kTile);
   g.all = p.N * g.tiles_h * g.tiles_w;
@@ -121,9 +123,8 @@ FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
   const Grid g = grid(p);
   return {g.inner ? v_bytes(g) : 0, layout(g).bytes};
 }
-FASTCNN_INLINE int64_t packed_size(int64_t C, int64_t K, int64_t P, int64_t Q) {
-  const bool late = transformed_late(C, K, P, Q);
-  return (late ? 9 : kPoints) * round_up(C, side(late)) * round_up(K, kNR);
+FASTCNN_INLINE int64_t packed_size(const Problem& p) {
+  return (p.late ? 9 : kPoints) * round_up(p.C, side(p.late)) * round_up(p.K, kNR);
 }
 
 // t = B^T x
@@ -530,7 +531,7 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
   }
 }
 
-// U = G g G^T in double, rounded once, or g for [P, Q] outputs that transform it late. `turned`: weights for
+// U = G g G^T in double, rounded once, or g where it is transformed late. `turned`: weights for
 // backward-data, w rotated by 180 degrees, C and K exchanged; C and K are those of the convolution computed. scale[k]
 // multiplies output (turned: input) channel k of w.
 struct Weights {
@@ -568,10 +569,10 @@ struct Weights {
   }
 };
 
-static void pack(int64_t C, int64_t K, int64_t P, int64_t Q, const float* w, const float* scale, bool turned,
-                 float* packed) {
+static void pack(const Problem& p, const float* w, const float* scale, bool turned, float* packed) {
+  const int64_t C = p.C, K = p.K;
+  const bool late = p.late;
   const Weights weights{w, scale, C, K, turned};
-  const bool late = transformed_late(C, K, P, Q);
   const int64_t depth = round_up(C, side(late)), panels = ceil_div(K, kNR);
   const int64_t group = panels_of_packed_group(panels);
   constexpr int64_t kRows = kDepth;  // channels a task
@@ -608,13 +609,14 @@ constexpr double kWeightCost = kLanes == 16 ? 20 : 6;
 constexpr double kInputCost = FASTCNN_TILES ? 17 : 4.7, kOutputCost = FASTCNN_TILES ? 17 : 3.3;
 constexpr double kDirectCost = FASTCNN_TILES ? 0.64 : 0.8;
 
-// Worth it for one image: products, transforms and weights of both ways.
-FASTCNN_INLINE bool pays(int64_t C, int64_t K, int64_t P, int64_t Q) {
+// Worth it for one image: products, transforms and, unless many images share them, weights of both ways.
+FASTCNN_INLINE bool pays(int64_t C, int64_t K, int64_t P, int64_t Q, bool batched) {
   if (C < 16 || K < 16) return false;
   const double tiles = static_cast<double>(ceil_div(P, kTile) * ceil_div(Q, kTile));
   const double transforms = kInputCost / static_cast<double>(K) + kOutputCost / static_cast<double>(C);
-  const double cost = kPoints * (tiles * (1 + transforms) + kWeightCost);
-  return cost < 9 * (kDirectCost * static_cast<double>(P * Q) + kWeightCost);
+  const double weights = batched ? 0 : kWeightCost;
+  const double cost = kPoints * (tiles * (1 + transforms) + weights);
+  return cost < 9 * (kDirectCost * static_cast<double>(P * Q) + weights);
 }
 
 }  // namespace winograd

@@ -63,12 +63,13 @@ FASTCNN_INLINE bool any(vi lanes) {
 FASTCNN_INLINE vi rounded(vf x) { return (reinterpret_cast<vi>(x) + 0x8000) & static_cast<int32_t>(0xffff0000); }
 FASTCNN_INLINE vi pairs(vi low, vi high) {
   typedef uint32_t vu __attribute__((vector_size(64)));
-  return reinterpret_cast<vi>(reinterpret_cast<vu>(low) >> 16) | high;
+  return reinterpret_cast<vi>(reinterpret_cast<vu>(low) >> 16) | (high & static_cast<int32_t>(0xffff0000));
 }
 FASTCNN_INLINE Parts split(vf x, vf y) {
   const vi x1 = rounded(x), y1 = rounded(y);
   const vf x_rest = x - reinterpret_cast<vf>(x1), y_rest = y - reinterpret_cast<vf>(y1);
   const vi x2 = rounded(x_rest), y2 = rounded(y_rest);
+  // What is left has 8 bits, but for subnormal numbers, of which the registers make zero.
   const vf x3 = x_rest - reinterpret_cast<vf>(x2), y3 = y_rest - reinterpret_cast<vf>(y2);
   return {{pairs(x1, y1), pairs(x2, y2), pairs(reinterpret_cast<vi>(x3), reinterpret_cast<vi>(y3))}};
 }

@@ -42,7 +42,8 @@ class PackedConv2D:
     """Weights w[R,S,C,K] packed for one pass of one convolution, packed again when a version counter has changed.
 
     `batch_norm` = (gamma, beta, moving_mean, moving_variance, epsilon) is folded into the weights and into `bias` at
-    packing (forward only; gamma and beta may be None); `bias` given without it is the plain bias.
+    packing (forward only; gamma and beta may be None); `bias` given without it is the plain bias. `batched`: many
+    images share the weights each time they are packed.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class PackedConv2D:
         padding: _Padding = ((0, 0), (0, 0)),
         dilation: _Pair = (1, 1),
         backward_data: bool = False,
+        batched: bool = False,
         algorithm: str | None = None,
         bias: _F | None = None,
         batch_norm: tuple[_F | None, _F | None, _F, _F, float] | None = None,
@@ -76,6 +78,7 @@ def conv2d_algorithms(
     padding: _Padding = ((0, 0), (0, 0)),
     dilation: _Pair = (1, 1),
     backward_data: bool = False,
+    batched: bool = False,
 ) -> list[str]:
     """The algorithms that can compute this convolution, the one that would be chosen first."""
 

@@ -36,7 +36,8 @@ _DIVIDED_AT = 8  # samples: the batch whose sizes decide where a recipe is divid
 class Packer:
     """Packed convolution weights, made once and shared by programs of all batch sizes.
 
-    With `shared`, all of them use one piece of memory in turn: right for weights that change at every step.
+    With `shared`, all of them use one piece of memory in turn, and algorithms are chosen for many images that share
+    them: right for weights that change at every step.
     """
 
     def __init__(self, shared: bool) -> None:
@@ -77,6 +78,7 @@ class Packer:
             padding=padding,
             dilation=layer.dilation_rate,
             backward_data=backward_data,
+            batched=self._storage is not None,
             algorithm=ALGORITHMS[layer.algorithm],
             bias=None if bias is None else bias.memory,
             batch_norm=batch_norm,

@@ -73,10 +73,17 @@ class ConvCase:
         return (self.R, self.S) == (3, 3) and self.strides == self.dilation == (1, 1)
 
     def algorithms(self, backward_data: bool = False) -> list[str]:
-        return _core.conv2d_algorithms((self.H, self.W), self.w_shape, backward_data=backward_data, **self.options)
+        """Return the algorithms that can compute this, " batched" appended where that is another program."""
+        found = _core.conv2d_algorithms((self.H, self.W), self.w_shape, backward_data=backward_data, **self.options)
+        pixels = self.H * self.W if backward_data else self.window.P * self.window.Q
+        differ = {"gemm": pixels < 16, "winograd": 36 * self.C * self.K * 4 > 4 << 20}
+        return [*found, *(f"{algorithm} batched" for algorithm in found if differ[algorithm])]
 
     def pack(self, w: Array, algorithm: str, **keywords: Any) -> _core.PackedConv2D:
-        return _core.PackedConv2D(w, (self.H, self.W), algorithm=algorithm, **self.options, **keywords)
+        name, _, batched = algorithm.partition(" ")
+        return _core.PackedConv2D(
+            w, (self.H, self.W), algorithm=name, batched=bool(batched), **self.options, **keywords
+        )
 
 
 def corner_cases(seed: int) -> Iterator[ConvCase]:
@@ -147,6 +154,12 @@ LARGE_SHAPES = [
     ConvCase(1, 30, 9, 20, 24, 5, 3, (1, 3), ((2, 1), (0, 2)), (2, 1)),
     ConvCase(2, 12, 31, 18, 34, 3, 3, (3, 2), ((1, 0), (2, 1)), (1, 2)),
     ConvCase(1, 40, 36, 3, 16, 5, 5, padding=((2, 2), (2, 2))),
+    ConvCase(70, 2, 2, 40, 70, 3, 3, padding=ONE),  # many images of few pixels: one by one
+    ConvCase(37, 4, 4, 64, 33, 3, 3, (2, 2), ((0, 1), (0, 1))),
+    ConvCase(300, 1, 2, 33, 40, 3, 3, padding=ONE),  # several blocks of images
+    ConvCase(34, 8, 8, 72, 66, 3, 3, padding=ONE),  # several column and row blocks, the last group nearly empty
+    ConvCase(33, 4, 3, 64, 64, 3, 3, padding=ONE),
+    ConvCase(9, 14, 14, 200, 170, 3, 3, padding=ONE),  # Winograd's outer schedule on tile registers, large weights
 ]
 LARGE_CASES = [replace(case, seed=seed) for seed, case in enumerate(LARGE_SHAPES)]
 
@@ -306,7 +319,7 @@ def forward_statistics(data: ConvData, algorithm: str, out: Out, on_threads: OnT
 
 def check_special(row: str, y: Array, expected: Expected, algorithm: str) -> None:
     """Direct sums are the reference's NaN and Inf, place by place; Winograd may spread them over a tile."""
-    if algorithm == "winograd":
+    if algorithm.startswith("winograd"):
         assert expected.S_w is not None
         assert np.all(~np.isfinite(y) | np.isfinite(expected.r)), f"{row}: a special value is lost"
         clean = np.isfinite(expected.S_w)
@@ -356,15 +369,21 @@ def forward_pool(data: ConvData, algorithm: str, out: Out, on_threads: OnThreads
     call("conv2d_forward", data.x, packed, whole)
     candidates = windows_2x2(whole)
     best = candidates.max(axis=3)
+    plain = data.plain.plus(data.bias)
+    expected = (plain.relu() if with_relu else plain).pooled()
+    assert argmax.max(initial=0) < 4, "places beyond the window"
+    if algorithm == "gemm batched" and P * Q <= 4:  # sums of single pixels leave out padding, so they round otherwise
+        at = np.take_along_axis(windows_2x2(plain.r), argmax[:, :, :, None].astype(np.int64), axis=3)[:, :, :, 0]
+        places = replace(plain.pooled(), r=at).judge(best, algorithm)
+        assert places["units"] <= 2 * places["gate"], "places of the maxima differ"
+        return expected.judge(y, algorithm)
     assert same_bits(y, reference.relu_forward(best).astype(np.float32) if with_relu else best), "maxima differ"
-    if algorithm == "gemm":
+    if algorithm.startswith("gemm"):
         assert np.array_equal(argmax, candidates.argmax(axis=3)), "places of the maxima differ"
     else:  # the place is that of the maximum before the bias, of which sums with the bias may tie
-        assert argmax.max(initial=0) < 4, "places beyond the window"
         at = np.take_along_axis(candidates, argmax[:, :, :, None].astype(np.int64), axis=3)[:, :, :, 0]
         assert np.array_equal(at, best), "places of the maxima differ"
-    expected = data.plain.plus(data.bias)
-    return (expected.relu() if with_relu else expected).pooled().judge(y, algorithm)
+    return expected.judge(y, algorithm)
 
 
 def forward_prologue(data: ConvData, algorithm: str, out: Out, on_threads: OnThreads) -> dict[str, Any]:

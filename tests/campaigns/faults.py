@@ -44,8 +44,8 @@ FAULTS = [
     ),
     Fault(
         PROBLEM,
-        "          s.stride_h,\n          s.stride_w,",
-        "          s.stride_w,\n          s.stride_h,",
+        "          s.Q,\n          s.stride_h,\n          s.stride_w,",
+        "          s.Q,\n          s.stride_w,\n          s.stride_h,",
         "row and column strides swapped",
     ),
     Fault(
@@ -89,7 +89,7 @@ FAULTS = [
     ),
     Fault(
         PROBLEM,
-        "if (p.C < side && p.window > 1 && p.out_step_h == 1 && p.out_step_w == 1)",
+        "if (p.C < side && p.window > 1 && !by_pixel(p) && p.out_step_h == 1 && p.out_step_w == 1)",
         "if (p.C < side && taps > 1)",
         "a phase's taps are taken for all taps of the window",
     ),
@@ -193,8 +193,8 @@ FAULTS = [
     Fault(CONV, "accumulate ? dx : nullptr", "nullptr", "backward-data overwrites where it should add"),
     Fault(
         CONV,
-        "s.R - 1 - s.pad_top, s.S - 1 - s.pad_left}",
-        "s.R - 1 - s.pad_left, s.S - 1 - s.pad_top}",
+        "s.R - 1 - s.pad_top, s.S - 1 - s.pad_left,",
+        "s.R - 1 - s.pad_left, s.S - 1 - s.pad_top,",
         "top and left padding swapped in Winograd's backward-data",
     ),
     Fault(
@@ -525,15 +525,15 @@ FAULTS = [
     ),
     Fault(
         CONV_TILES,
-        "depth(phase_problem(s, 0, 0)).joined",
+        "depth(phase_problem(s, 0, 0, batched)).joined",
         "false",
         "turned weights of few channels are packed tap by tap",
         "amx",
     ),
     Fault(
         PROBLEM,
-        "p.out_H * p.out_W >= 16;",
-        "p.OH * p.OW >= 16;",
+        "p.out_H * p.out_W >= 16);",
+        "p.OH * p.OW >= 16);",
         "each phase decides by itself whether it runs on tile registers",
         "amx",
     ),
@@ -626,6 +626,69 @@ FAULTS = [
         "store(total + i, load(total + i) + load(sums + i));",
         "store(total + i, load(sums + i));",
         "only the last groups of pixels count",
+        "amx",
+    ),
+    Fault(
+        TILES,
+        " | (high & static_cast<int32_t>(0xffff0000));",
+        " | high;",
+        "what is left of a subnormal number spoils its neighbour",
+        "amx",
+    ),
+    Fault(
+        PROBLEM, "found.first = axis.first + t * axis.step;", "found.first = t;", "trimmed windows forget their phase"
+    ),
+    Fault(
+        PROBLEM,
+        "part.columns = trimmed(p.columns, p.in_step_w, w, p.IW);",
+        "part.columns = trimmed(p.columns, p.in_step_w, w, p.IH);",
+        "columns of trimmed windows end with the rows",
+    ),
+    Fault(
+        FINISH,
+        "by_pixel(p) ? p.out_H * p.out_W * p.K : p.K",
+        "p.K",
+        "statistics of single pixels mix images and pixels",
+    ),
+    Fault(
+        GEMM,
+        "after.statistics += blocks * 2 * p.K;",
+        "after.statistics += blocks * p.K;",
+        "statistics of the parts of a problem overlap",
+    ),
+    Fault(
+        WEIGHTS_TILES,
+        "if (!inside(y, s.H) || !inside(x, s.W)) continue;",
+        "if (!inside(y, s.H)) continue;",
+        "pixels left and right of an image count in weight gradients by pixel",
+        "amx",
+    ),
+    Fault(
+        WEIGHTS_TILES,
+        "first + i < N ? o.data",
+        "first + i <= N ? o.data",
+        "weight gradients by pixel read an image too many",
+        "amx",
+    ),
+    Fault(
+        WEIGHTS_TILES,
+        "const int64_t begin = block * g.pixels * image,",
+        "const int64_t begin = block * g.pixels,",
+        "a block by pixel that goes to the vectors begins at a wrong pixel",
+        "amx",
+    ),
+    Fault(
+        WEIGHTS_TILES,
+        "const int64_t rows = smaller(x.count, s.C - x.first)",
+        "const int64_t rows = round_up(smaller(x.count, s.C - x.first), kMR)",
+        "channels behind a block that goes to the vectors are added twice",
+        "amx",
+    ),
+    Fault(
+        WINOGRAD,
+        "smaller(g.packed_group, g.panels - packed_first) * panel_floats",
+        "g.packed_group * panel_floats",
+        "planes of the last packed group are taken for full ones",
         "amx",
     ),
 ]

@@ -94,11 +94,11 @@ def main() -> int:
         if not verdict.ok:
             print(verdict, flush=True)
     print(
-        f"{'operation':<24}{'algorithm':<10}{'isa':<9}{'cases':>7}{'worst':>9}{'of gate':>9}{'exact':>7}{'failed':>8}"
+        f"{'operation':<24}{'algorithm':<18}{'isa':<9}{'cases':>7}{'worst':>9}{'of gate':>9}{'exact':>7}{'failed':>8}"
     )
     for (op, algorithm, isa), row in sorted(rows.items()):
         error = f"{row.units:>9.3f}{row.ratio:>9.3f}" if row.cases else f"{'-':>9}{'-':>9}"
-        print(f"{op:<24}{algorithm:<10}{isa:<9}{row.cases:>7}{error}{row.exact:>7}{row.failures:>8}")
+        print(f"{op:<24}{algorithm:<18}{isa:<9}{row.cases:>7}{error}{row.exact:>7}{row.failures:>8}")
     judged, exact, failures = (sum(getattr(row, f) for row in rows.values()) for f in ("cases", "exact", "failures"))
     print(
         f"{judged} cases against float64, {exact} exact in integers, {failures} failed; seed {arguments.seed}, "

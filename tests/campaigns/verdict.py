@@ -65,7 +65,7 @@ class Expected:
 
     def judge(self, y: Array, algorithm: str) -> dict[str, float]:
         """Return the worst error of y and its gate, as Verdict takes them."""
-        if algorithm == "winograd":
+        if algorithm.startswith("winograd"):
             assert self.S_w is not None
             S, gate = self.S_w, reference.winograd_gate(self.channels)
         else:

@@ -356,6 +356,7 @@ def test_summary_with_algorithms(capsys: pytest.CaptureFixture[str]) -> None:
         "layer": "conv1_conv",
         "image": [64, 64, 3],
         "forward": "direct",
+        "training": "direct",
         "backward_data": None,
         "possible": ["direct"],
         "forced": None,

@@ -168,12 +168,16 @@ inline void check_convolutions() {
       conv_shape(1, 6, 6, 4, 6, 1, 1, 3, 0, 0, 1),            // stride beyond the window: phases without a tap
       conv_shape(3, 14, 14, 40, 72, 3, 3, 1, 1, 1, 1),        // enough work for several threads
       conv_shape(2, 15, 13, 65, 2 * L + 1, 1, 1, 1, 0, 0, 1),
+      conv_shape(5, 2, 2, 2 * L + 3, L + 1, 3, 3, 1, 1, 1, 1),  // windows on few pixels
+      conv_shape(3, 1, 2, L, 2 * L, 3, 3, 1, 1, 1, 1),
+      conv_shape(4, 4, 3, 33, 34, 3, 3, 2, 0, 1, 1),
   };
   for (const Conv2DShape& s : shapes) {
     case_name = "conv N" + std::to_string(s.N) + "H" + std::to_string(s.H) + "W" + std::to_string(s.W) + "C" +
                 std::to_string(s.C) + "K" + std::to_string(s.K) + "R" + std::to_string(s.R) + "S" +
                 std::to_string(s.S) + " stride " + std::to_string(s.stride_h);
-    for (const Conv2DAlgorithm algorithm : {Conv2DAlgorithm::gemm, Conv2DAlgorithm::winograd}) {
+    for (const Conv2DAlgorithm algorithm : {Conv2DAlgorithm::gemm, Conv2DAlgorithm::winograd,
+                                            Conv2DAlgorithm::gemm_batched, Conv2DAlgorithm::winograd_late}) {
       if (table->conv2d_can(s, algorithm)) check_conv(s, algorithm);
       if (table->conv2d_backward_data_can(s, algorithm)) check_conv_backward_data(s, algorithm);
     }

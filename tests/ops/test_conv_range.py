@@ -246,6 +246,35 @@ def test_weight_gradients_of_any_magnitude(isa: str, case: ConvCase) -> None:
     assert np.any(np.isnan(dw[:, :, 5]))
 
 
+TINY = [ConvCase(40, 4, 4, 64, 33, 3, 3, padding=ONE), ConvCase(2, 14, 15, 64, 64, 3, 3, padding=ONE)]
+
+
+@pytest.mark.parametrize("case", TINY, ids=str)
+def test_tiny_values_beside_usual_ones(isa: str, case: ConvCase) -> None:
+    """What is left of a value of 1e-34 after two parts of 8 bits is subnormal; it must not spoil its neighbour's."""
+    rng = np.random.default_rng(0)
+
+    def mixed(*shape: int) -> Array:
+        tiny = np.where(rng.integers(2, size=shape) == 1, 10.0 ** rng.uniform(-44, -30, shape), 1)
+        return (rng.standard_normal(shape) * tiny).astype(np.float32)
+
+    x, w, dy = mixed(*case.x_shape), mixed(*case.w_shape), mixed(*case.y_shape)
+    for backward, expected in ((False, expected_forward(case, x, w)), (True, expected_backward_data(case, dy, w))):
+        for algorithm in case.algorithms(backward):
+            out = np.empty(expected.r.shape, np.float32)
+            packed = case.pack(w, algorithm, backward_data=backward)
+            if backward:
+                _core.conv2d_backward_data(dy, packed, out)
+            else:
+                _core.conv2d_forward(x, packed, out)
+            verdict = expected.judge(out, algorithm)
+            assert verdict["units"] <= verdict["gate"], f"{isa}-{algorithm}, backward: {backward}"
+    dw = np.empty(case.w_shape, np.float32)
+    _core.conv2d_backward_weights(x, dy, dw, **case.options)
+    verdict = expected_backward_weights(case, x, dy).judge(dw, "gemm")
+    assert verdict["units"] <= verdict["gate"], isa
+
+
 SPREAD = [ConvCase(3, 20, 21, 2, 9, 3, 3, padding=ONE), ConvCase(2, 30, 31, 17, 5, 1, 1)]
 
 

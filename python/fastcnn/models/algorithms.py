@@ -16,21 +16,23 @@ if TYPE_CHECKING:
     from fastcnn.models.training import Trainer
 
 _WORDS = {engine: word for word, engine in ALGORITHMS.items() if word is not None}
-_HEADER = ("Convolution", "Image", "Forward", "Backward data", "Possible", "Forced")
+_HEADER = ("Convolution", "Image", "Forward", "In training", "Backward data", "Possible", "Forced")
 
 
 @dataclass(frozen=True)
 class ConvAlgorithms:
     """The algorithms of one convolution for one shape of image.
 
-    `image` is [H, W, C] of one input sample. `forward` and `backward_data`, the gradient of the input, are what is
-    used, "direct" or "winograd"; `backward_data` is None where training needs no such gradient. `possible` can compute
-    both; `forced` is the layer's own `algorithm`, None where the engine chooses.
+    `image` is [H, W, C] of one input sample. `forward`, `training` (the forward run of `fit`, whose batches share the
+    weights each time these are packed) and `backward_data`, the gradient of the input, are what is used, "direct" or
+    "winograd"; `backward_data` is None where training needs no such gradient. `possible` can compute all of them;
+    `forced` is the layer's own `algorithm`, None where the engine chooses.
     """
 
     layer: str
     image: Shape
     forward: str
+    training: str
     backward_data: str | None
     possible: tuple[str, ...]
     forced: str | None
@@ -43,7 +45,7 @@ class AlgorithmTable(tuple[ConvAlgorithms, ...]):
         rows = [_HEADER]
         for row in self:
             image = "x".join(map(str, row.image))
-            used = (row.forward, row.backward_data or "-")
+            used = (row.forward, row.training, row.backward_data or "-")
             rows.append((row.layer, image, *used, ", ".join(row.possible), row.forced or "-"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -59,15 +61,17 @@ def algorithms(model: Trainer) -> AlgorithmTable:
         if isinstance(node.layer, FusedConv2D):
             step, image = node.layer, node.inputs[-1].sample_shape
             forward = _used(step, image)
-            row = ConvAlgorithms(step.name, image, forward, None, _possible(step, image), step.layer.algorithm)
+            row = ConvAlgorithms(step.name, image, forward, forward, None, _possible(step, image), step.layer.algorithm)
             rows[step.layer, image, step.padding(image)] = row
     training = Recipe(model._sinks, trained=_trained(model))
     number = {node: i for i, node in enumerate(training.nodes)}
     for node in training.nodes:
-        if isinstance(node.layer, FusedConv2D) and number[node.inputs[-1]] in training.active:
+        if isinstance(node.layer, FusedConv2D):
             step, image = node.layer, node.inputs[-1].sample_shape
-            key = (step.layer, image, step.padding(image))
-            rows[key] = replace(rows[key], backward_data=_used(step, image, backward_data=True))
+            key, batched = (step.layer, image, step.padding(image)), step.layer in training.trained
+            rows[key] = replace(rows[key], training=_used(step, image, batched=batched))
+            if number[node.inputs[-1]] in training.active:
+                rows[key] = replace(rows[key], backward_data=_used(step, image, backward_data=True, batched=batched))
     return AlgorithmTable(rows.values())
 
 
@@ -118,11 +122,13 @@ def _any_image(layer: Conv2D) -> Shape:
     return *layer.extent, layer.kernel.shape[2]
 
 
-def _used(step: FusedConv2D, image: Shape, backward_data: bool = False) -> str:
-    return step.layer.algorithm or _possible(step, image, backward_data)[0]
+def _used(step: FusedConv2D, image: Shape, *, backward_data: bool = False, batched: bool = False) -> str:
+    return step.layer.algorithm or _possible(step, image, backward_data=backward_data, batched=batched)[0]
 
 
-def _possible(step: FusedConv2D, image: Shape, backward_data: bool = False) -> tuple[str, ...]:
+def _possible(
+    step: FusedConv2D, image: Shape, *, backward_data: bool = False, batched: bool = False
+) -> tuple[str, ...]:
     """Return the words for the engine's algorithms, its choice first."""
     layer = step.layer
     found = _core.conv2d_algorithms(
@@ -132,6 +138,7 @@ def _possible(step: FusedConv2D, image: Shape, backward_data: bool = False) -> t
         padding=step.padding(image),
         dilation=layer.dilation_rate,
         backward_data=backward_data,
+        batched=batched,
     )
     return tuple(_WORDS[algorithm] for algorithm in found)
 
