@@ -1,4 +1,4 @@
-"""The Python in docs/coming-from-*.md runs."""
+"""The Python in the pages of docs runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the pages are not here")
 
 
-@pytest.mark.parametrize("name", ["coming-from-keras", "coming-from-torchvision"])
+@pytest.mark.parametrize("name", ["batch-normalization", "coming-from-keras", "coming-from-torchvision"])
 def test_python_of_a_page_runs(name: str, tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / f"{name}.md").read_text(), re.DOTALL | re.MULTILINE)
     assert blocks
