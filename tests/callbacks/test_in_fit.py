@@ -243,7 +243,7 @@ def test_checkpoints_are_models(build, data, tmp_path):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("name", ["m.safetensors", "m.h5", "w.safetensors", "w.weights.h5"])
 def test_a_checkpoint_of_weights_that_are_not_finite_keeps_the_good_file(name, value, data, tmp_path):
-    """The update of an epoch's last batch may break weights behind a good loss; Keras writes them over the good ones."""
+    """An epoch's last update may break the weights behind a good loss; Keras writes them over the good ones."""
     if name.endswith("h5"):
         pytest.importorskip("h5py")
     model = Sequential([Input((6, 6, 1)), Flatten(), Dense(3, activation="softmax", name="head")])
@@ -259,7 +259,7 @@ def test_a_checkpoint_of_weights_that_are_not_finite_keeps_the_good_file(name, v
             model.set_weights([kernel, bias])
 
     checkpoint = ModelCheckpoint(path, save_weights_only=name.startswith("w"))
-    with pytest.raises(ValueError, match="^save: head/kernel holds NaN or infinity; such a model is not saved"):
+    with pytest.raises(ValueError, match=r"^save: head/kernel holds NaN or infinity; such a model is not saved"):
         fit(model, data, LambdaCallback(on_epoch_end=spoil), checkpoint, epochs=3)
     assert path.read_bytes() == seen[0]
     assert [each.name for each in tmp_path.iterdir()] == [name]
