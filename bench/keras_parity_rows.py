@@ -30,7 +30,7 @@ VALUES = 1e-6  # of losses and metrics, relative to what is above 1
 GRADIENTS = 1e-5  # of a network's gradient, and of each tensor's
 RESNET = 3.0  # times Keras' own error: see the page's text
 LOSS = {"layers": 1e-6, "resnet": 1e-5}
-TRAINING = {"loss": 1e-4, "moving": 1e-4, "weights": 1e-3}
+TRAINING = {"loss": 1e-5, "moving": 1e-5, "weights": 2e-5}
 NAMES = {"layers": "network of all layers", "resnet": "ResNet50"}
 TRAINED = {"loss": "losses", "moving": "moving statistics", "weights": "weights"}
 
