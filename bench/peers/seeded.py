@@ -66,6 +66,21 @@ def seeded_weights(name: str, shape: tuple[int, ...], seed: int = 0) -> Array:
     return _normal(name, shape, seed, *vectors[last])
 
 
+def seeded_keras_weights(name: str, shape: tuple[int, ...], seed: int = 0) -> Array:
+    """Returns the float32 values of one weight in Keras' layout, of the same laws as `seeded_weights`.
+
+    The last part of the name says what it is. Raises ValueError if it is none of Keras' names.
+    """
+    last = name.rpartition("/")[2]
+    if last == "kernel" and len(shape) in (2, 4):
+        return _normal(name, shape, seed, 0.0, math.sqrt((2 if len(shape) == 4 else 1) / math.prod(shape[:-1])))
+    vectors = {"gamma": (1.0, 0.1), "beta": (0.0, 0.05), "bias": (0.0, 0.05), "moving_mean": (0.0, 0.1)}
+    vectors["moving_variance"] = (2.0, 0.25)
+    if last not in vectors or len(shape) != 1:
+        raise ValueError(f"seeded_keras_weights: {name!r} with shape {list(shape)} is none of Keras' weights")
+    return _normal(name, shape, seed, *vectors[last])
+
+
 def seeded_images(batch: int, size: int, seed: int = 0, channels: int = 3) -> Array:
     """Returns images [batch,size,size,channels] of mean 0 and deviation 1, a coarse field plus noise.
 

@@ -69,7 +69,8 @@ def pack(
     }
 
 
-def _unpack(prefix: str, file: Mapping[str, NDArray[Any]], samples: int) -> dict[str, Sample]:
+def unpack(prefix: str, file: Mapping[str, NDArray[Any]], samples: int) -> dict[str, Sample]:
+    """Returns what `pack` stored under a prefix, by name."""
     unpacked = {}
     end = 0
     for i, (name, shape) in enumerate(zip(file[f"{prefix}_names"], file[f"{prefix}_shapes"], strict=True)):
@@ -116,5 +117,5 @@ def load_vectors(path: Path) -> Vectors:
     }
     config = json.loads(str(file["config"]))
     samples = config.get("samples", SAMPLES)
-    batch_stats = _unpack("batch_stats", file, samples) if "batch_stats_names" in file else {}
-    return Vectors(config, arrays, _unpack("grads", file, samples), batch_stats)
+    batch_stats = unpack("batch_stats", file, samples) if "batch_stats_names" in file else {}
+    return Vectors(config, arrays, unpack("grads", file, samples), batch_stats)

@@ -4,7 +4,11 @@ python examples/fashion_mnist.py --out pictures --labels 0 1 2 3 4 5 --per-class
 cd pictures && python ../examples/keras_programs/resnet50_functional.py
 """
 
+import matplotlib
 from settings import settings
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 
 from fastcnn.callbacks import ModelCheckpoint, ReduceLROnPlateau
 from fastcnn.initializers import glorot_uniform
@@ -73,7 +77,7 @@ test = test.flow_from_directory(TEST, target_size=(SIZE, SIZE), batch_size=BATCH
 model = resnet50((SIZE, SIZE, 3), train.num_classes)
 model.summary()
 model.compile("adam", loss="categorical_crossentropy", metrics=["acc"])
-model.fit_generator(
+history = model.fit_generator(
     train,
     steps_per_epoch=STEPS,
     epochs=EPOCHS,
@@ -85,5 +89,13 @@ model.fit_generator(
     workers=4,
     use_multiprocessing=False,
 )
+
+for key, title in (("acc", "training"), ("val_acc", "validation")):
+    plt.plot(history.history[key], label=title)
+plt.title("accuracy")
+plt.xlabel("epoch")
+plt.legend()
+plt.savefig("resnet50_curves.png", dpi=70)
+
 loss, accuracy = load_model("resnet50_best.h5").evaluate_generator(test)
 print(f"test: loss {loss:.4f}, accuracy {accuracy:.4f}")

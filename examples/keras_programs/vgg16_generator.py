@@ -62,9 +62,15 @@ for key, title in (("acc", "training"), ("val_acc", "validation")):
 plt.title("accuracy")
 plt.xlabel("epoch")
 plt.legend()
-plt.savefig("vgg16_curves.png")
+plt.savefig("vgg16_curves.png", dpi=70)
 
 path = PICTURE or test.filepaths[0]
 picture = image.img_to_array(image.load_img(path, target_size=(SIZE, SIZE))) / 255
 answer = load_model("vgg16_best.h5").predict(np.expand_dims(picture, axis=0))[0]
 print(f"{path}: {names[answer.argmax()]} ({answer.max():.2f})")
+
+plt.figure(figsize=(3, 3))
+plt.imshow(picture)
+plt.axis("off")
+plt.title(names[answer.argmax()])
+plt.savefig("vgg16_answer.png", dpi=70)

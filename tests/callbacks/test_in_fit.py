@@ -25,7 +25,9 @@ from fastcnn.callbacks import (
 )
 from fastcnn.errors import NonFiniteError
 from fastcnn.formats import atomic
+from fastcnn.layers import Dense, Flatten, Input
 from fastcnn.metrics import AUC, FalsePositives
+from fastcnn.models import Sequential
 from fastcnn.utils import to_categorical
 
 SIGNATURES = {
@@ -236,6 +238,33 @@ def test_checkpoints_are_models(build, data, tmp_path):
     other = build(seed=8)
     other.load_weights(tmp_path / "w.safetensors")
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["m.safetensors", "m.h5", "w.safetensors", "w.weights.h5"])
+def test_a_checkpoint_of_weights_that_are_not_finite_keeps_the_good_file(name, value, data, tmp_path):
+    """An epoch's last update may break the weights behind a good loss; Keras writes them over the good ones."""
+    if name.endswith("h5"):
+        pytest.importorskip("h5py")
+    model = Sequential([Input((6, 6, 1)), Flatten(), Dense(3, activation="softmax", name="head")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    path = tmp_path / name
+    seen: list[bytes] = []
+
+    def spoil(epoch: int, logs: Any) -> None:
+        if epoch == 1:
+            seen.append(path.read_bytes())
+            kernel, bias = model.get_weights()
+            kernel[3, 1] = value
+            model.set_weights([kernel, bias])
+
+    checkpoint = ModelCheckpoint(path, save_weights_only=name.startswith("w"))
+    with pytest.raises(ValueError, match=r"^save: head/kernel holds NaN or infinity; such a model is not saved"):
+        fit(model, data, LambdaCallback(on_epoch_end=spoil), checkpoint, epochs=3)
+    assert path.read_bytes() == seen[0]
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+    model.load_weights(path)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
