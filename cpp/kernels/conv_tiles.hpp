@@ -48,27 +48,31 @@ FASTCNN_INLINE int32_t state_of(const float* panel) {
   return state;
 }
 
-// packed[panel][head, run, group][kGroup][kColumns], zeros beyond a run's `length` and beyond K; row(run, k, column, n)
-// is n <= kLanes neighbouring weights.
+// packed[panel][head, run, group][kGroup][kColumns], zeros beyond a run's `length` and beyond K; block(run, k, column, n,
+// rows) gives kLanes rows from k on, each of n <= kLanes neighbouring weights, zeros beyond both.
 template <class F>
-static void pack_panels(int64_t runs, int64_t length, int64_t K, const F& row, float* packed) {
+static void pack_panels(int64_t runs, int64_t length, int64_t K, const F& block, float* packed) {
   const int64_t groups = ceil_div(length, tiles::kGroup), size = kPanelHead + runs * groups * tiles::kGroupB;
   parallel_for_tasks(panels(K), runs * length * K * kMoved, [&](int64_t j, int) {
     float* const head = packed + j * size;
+    vi most[2] = {};
+    float* to = head + kPanelHead;
+    for (int64_t run = 0; run < runs; ++run)
+      for (int64_t k = 0; k < groups * tiles::kGroup; k += kLanes, to += kLanes * kNR)
+        for (int64_t half = 0; half < 2; ++half) {
+          const int64_t column = j * kNR + half * kLanes;
+          vf rows[kLanes] = {};
+          if (k < length && column < K) block(run, k, column, smaller(kLanes, K - column), rows);
+          for (int64_t i = 0; i < kLanes; ++i) {
+            most[half] = larger_magnitude(most[half], rows[i]);
+            store(to + i * kNR + half * kLanes, rows[i]);
+          }
+        }
     int32_t state = kUsual;
     for (int64_t half = 0; half < 2; ++half) {
-      const int64_t column = j * kNR + half * kLanes, n = smaller(kLanes, K - column);
-      vi most{};
-      float* to = head + kPanelHead + half * kLanes;
-      for (int64_t run = 0; run < runs; ++run)
-        for (int64_t k = 0; k < groups * tiles::kGroup; ++k, to += kNR) {
-          const vf w = k < length && n > 0 ? row(run, k, column, n) : vf{};
-          most = larger_magnitude(most, w);
-          store(to, w);
-        }
       vf scales{};
       for (int64_t lane = 0; lane < kLanes; ++lane) {
-        const Range r = range(most[lane]);
+        const Range r = range(most[half][lane]);
         scales[lane] = r.scale;
         head[half * kLanes + lane] = r.inverse;
         const int32_t needs = r.plain ? kPlain : r.scale != 1 ? kScaled : kUsual;
@@ -88,9 +92,13 @@ static void pack_tiles(const Problem& p, const float* w, const float* scale, flo
   const int64_t runs = joined ? 1 : p.window, length = joined ? p.window * p.C : p.C;
   pack_panels(
       runs, length, p.K,
-      [&](int64_t run, int64_t k, int64_t column, int64_t n) FASTCNN_LAMBDA {
-        const vf weights = load_upto(w + (run * length + k) * p.K + column, n);
-        return scale ? weights * load_upto(scale + column, n) : weights;
+      [&](int64_t run, int64_t k, int64_t column, int64_t n, vf* rows) FASTCNN_LAMBDA {
+        const float* from = w + (run * length + k) * p.K + column;
+        for (int64_t i = 0; i < smaller(kLanes, length - k); ++i, from += p.K) {
+          prefetch(from + kLanes * p.K);  // the next block, which no hardware foresees
+          rows[i] = load_upto(from, n);
+          if (scale) rows[i] *= load_upto(scale + column, n);
+        }
       },
       packed);
 }
@@ -100,11 +108,22 @@ static void pack_tiles_turned(const Conv2DShape& s, bool batched, const float* w
   const int64_t runs = joined ? 1 : s.R * s.S, length = joined ? s.R * s.S * s.K : s.K;
   pack_panels(
       runs, length, s.C,
-      [&](int64_t run, int64_t k, int64_t column, int64_t n) FASTCNN_LAMBDA {
-        const int64_t tap = joined ? k / s.K : run, from = joined ? k % s.K : k;
-        vf weights{};
-        for (int64_t lane = 0; lane < n; ++lane) weights[lane] = w[(tap * s.C + column + lane) * s.K + from];
-        return scale ? weights * broadcast(scale[from]) : weights;
+      [&](int64_t run, int64_t k, int64_t column, int64_t n, vf* rows) FASTCNN_LAMBDA {
+        if (!joined && n == kLanes && k + kLanes <= length) {
+          const float* from = w + (run * s.C + column) * s.K + k;
+          for (int64_t lane = 0; lane < kLanes; ++lane, from += s.K) {
+            prefetch(from + 2 * kLanes);
+            rows[lane] = load(from);
+          }
+          tiles::transpose(rows);
+        } else {
+          for (int64_t i = 0; i < smaller(kLanes, length - k); ++i) {
+            const int64_t tap = joined ? (k + i) / s.K : run, from = joined ? (k + i) % s.K : k + i;
+            for (int64_t lane = 0; lane < n; ++lane) rows[i][lane] = w[(tap * s.C + column + lane) * s.K + from];
+          }
+        }
+        if (scale)
+          for (int64_t i = 0; i < smaller(kLanes, length - k); ++i) rows[i] *= broadcast(scale[(k + i) % s.K]);
       },
       packed);
 }
