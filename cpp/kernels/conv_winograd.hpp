@@ -50,11 +50,10 @@ FASTCNN_INLINE int64_t panels_of_packed_group(int64_t panels) {
 }
 
 constexpr int64_t kUPlane = kDepth * kNR + 16;  // of weights transformed late
-// Few tiles and more U than stays in a cache from one image to the next: 9 weights and a transform come sooner than 36
-// values.
+// Few tiles, of images that do not share the weights, and more U than stays in a cache from one image to the next: 9
+// weights and a transform come sooner than 36 values.
 FASTCNN_INLINE bool transformed_late(int64_t C, int64_t K, int64_t P, int64_t Q, bool batched) {
-  const int64_t few = batched ? 4 : 24;
-  return kPoints * C * K * 4 > (int64_t{4} << 20) && ceil_div(P, kTile) * ceil_div(Q, kTile) <= few;
+  return !batched && kPoints * C * K * 4 > (int64_t{4} << 20) && ceil_div(P, kTile) * ceil_div(Q, kTile) <= 24;
 }
 
 // Products on tile registers, but for weights transformed late: their products are few.
@@ -539,24 +538,32 @@ struct Weights {
   int64_t C, K;
   bool turned;
 
-  // g[9] for channel c and the columns of a panel; zero beyond C and K
-  FASTCNN_INLINE void taps(int64_t c, int64_t panel, double (*g)[kNR]) const {
+  static constexpr int64_t kAtOnce = 4;  // channels, whose weights and U stay in the L1 cache
+
+  // g[kAtOnce][9] for channels c0.. and the columns of a panel, read as they lie in w; zero beyond C and K
+  FASTCNN_INLINE void taps(int64_t c0, int64_t panel, double (*g)[9][kNR]) const {
+    const int64_t k0 = panel * kNR, channels = smaller(kAtOnce, C - c0), columns = smaller(kNR, K - k0);
+    for (int64_t c = 0; c < kAtOnce; ++c)
+      for (int64_t tap = 0; tap < 9; ++tap)
+        for (int64_t i = c < channels ? larger(0, columns) : 0; i < kNR; ++i) g[c][tap][i] = 0;
     for (int64_t tap = 0; tap < 9; ++tap)
-      for (int64_t i = 0; i < kNR; ++i) {
-        const int64_t k = panel * kNR + i;
-        if (k >= K || c >= C)
-          g[tap][i] = 0;
-        else if (turned)
-          g[tap][i] = scale ? static_cast<double>(w[((8 - tap) * K + k) * C + c]) * scale[c]
-                            : static_cast<double>(w[((8 - tap) * K + k) * C + c]);
-        else
-          g[tap][i] = scale ? static_cast<double>(w[(tap * C + c) * K + k]) * scale[k]
-                            : static_cast<double>(w[(tap * C + c) * K + k]);
+      if (turned) {
+        for (int64_t i = 0; i < columns; ++i) {
+          const float* const from = w + ((8 - tap) * K + k0 + i) * C + c0;
+          prefetch(from + K * C);
+          for (int64_t c = 0; c < channels; ++c) g[c][tap][i] = scale ? from[c] * double{scale[c0 + c]} : from[c];
+        }
+      } else {
+        for (int64_t c = 0; c < channels; ++c) {
+          const float* const from = w + (tap * C + c0 + c) * K + k0;
+          prefetch(from + C * K);
+          prefetch(from + C * K + kLanes);
+          for (int64_t i = 0; i < columns; ++i) g[c][tap][i] = scale ? from[i] * double{scale[k0 + i]} : from[i];
+        }
       }
   }
-  FASTCNN_INLINE void transformed(int64_t c, int64_t panel, float (*u)[kNR]) const {
-    double g[9][kNR], half[6][3][kNR];
-    taps(c, panel, g);
+  static FASTCNN_INLINE void transform(const double (*g)[kNR], float (*u)[kNR]) {
+    double half[6][3][kNR];
     for (int r = 0; r < 6; ++r)
       for (int s = 0; s < 3; ++s)
         for (int64_t i = 0; i < kNR; ++i)
@@ -580,20 +587,23 @@ static void pack(const Problem& p, const float* w, const float* scale, bool turn
     const int64_t panel = task / (depth / kRows), c0 = task % (depth / kRows) * kRows;
     const int64_t first = panel / group * group, group_panels = smaller(group, panels - first);
     float* plane = packed + (panel * depth + c0) * 9 * kNR;
-    for (int64_t c = c0; c < c0 + kRows; ++c) {
-      if (late) {
-        double g[9][kNR];
-        weights.taps(c, panel, g);
-        for (int64_t tap = 0; tap < 9; ++tap)
-          for (int64_t i = 0; i < kNR; ++i) plane[(tap * kRows + c - c0) * kNR + i] = static_cast<float>(g[tap][i]);
-        continue;
+    const int64_t f_step = group_panels * depth * kNR;
+    float* to = packed + (kPoints * first + panel - first) * depth * kNR + c0 * kNR;
+    for (int64_t c1 = 0; c1 < kRows; c1 += Weights::kAtOnce) {
+      double g[Weights::kAtOnce][9][kNR];
+      weights.taps(c0 + c1, panel, g);
+      for (int64_t c = 0; c < Weights::kAtOnce; ++c, to += kNR) {
+        if (late) {
+          for (int64_t tap = 0; tap < 9; ++tap)
+            for (int64_t i = 0; i < kNR; ++i)
+              plane[(tap * kRows + c1 + c) * kNR + i] = static_cast<float>(g[c][tap][i]);
+          continue;
+        }
+        float u[kPoints][kNR];
+        Weights::transform(g[c], u);
+        for (int64_t f = 0; f < kPoints; ++f)
+          for (int64_t i = 0; i < kNR; ++i) to[f * f_step + i] = u[f][i];
       }
-      float* to = packed + (kPoints * first + panel - first) * depth * kNR + c * kNR;
-      const int64_t f_step = group_panels * depth * kNR;
-      float u[kPoints][kNR];
-      weights.transformed(c, panel, u);
-      for (int64_t f = 0; f < kPoints; ++f)
-        for (int64_t i = 0; i < kNR; ++i) to[f * f_step + i] = u[f][i];
     }
   });
 }
