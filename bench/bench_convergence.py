@@ -1,7 +1,7 @@
 """Loss curves and accuracies of whole trainings: fastcnn with Winograd, without, and PyTorch, from the same start.
 
     python bench/bench_convergence.py --torch peers/torch/bin/python --json convergence.jsonl
-    python bench/charts.py convergence.jsonl --out charts
+    python bench/training_charts.py convergence.jsonl --out charts
 
 All three run a `peers/course.py`: the same first weights (fastcnn's own random ones), the same Fashion-MNIST pictures
 (Debian's package `dataset-fashion-mnist`) in the same order, Adam by Keras' rule. For each seed the losses before the

@@ -1,7 +1,7 @@
 """A course of training that several engines run alike: the same first weights, pictures, order and learning rate.
 
-A folder holds `data.npz` (pictures [N,rows,columns] of bytes, labels) and, for each seed, `weights-<seed>.npz` in Keras'
-names and layouts, "<layer>.<position in its get_weights()>". NumPy alone, for it is read in the engines' environments.
+A folder holds `data.npz` (pictures [N,H,W] of bytes, labels) and, for each seed, `weights-<seed>.npz` in Keras' names
+and layouts, "<layer>.<position in its get_weights()>". NumPy alone, for it is read in the engines' environments.
 """
 
 from __future__ import annotations
