@@ -10,7 +10,8 @@ turns the rounding of small gradients into whole steps; what must agree then is 
 accuracies on held-out pictures and the mean loss of the last tenth, each seed's and their means.
 
 Every course that is done is a line of the file --json; those that are there already are not run again. A course of 300
-steps takes some two minutes on two cores, so stop it and go on whenever you like.
+steps takes some two minutes on two cores: stop it and go on whenever you like, or run several with --engines at once,
+for no bit depends on the number of threads.
 """
 
 from __future__ import annotations
@@ -132,7 +133,9 @@ def runners(options: argparse.Namespace) -> dict[str, Callable[[Course], Row]]:
         "fastcnn winograd": lambda course: run_fastcnn(course, options, True),
         "fastcnn direct": lambda course: run_fastcnn(course, options, False),
     }
-    return found | ({"torch": lambda course: run_torch(course, options)} if options.torch else {})
+    if options.torch:
+        found["torch"] = lambda course: run_torch(course, options)
+    return {engine: run for engine, run in found.items() if engine in options.engines}
 
 
 def done_before(path: Path | None, about: Row) -> dict[tuple[int, str], Row]:
@@ -187,6 +190,7 @@ def main() -> int:
     parser.add_argument("--test", type=int, default=TEST_PICTURES, help="pictures held out")
     parser.add_argument("--source", type=Path, default=fashion_mnist.SOURCE, help="folder of the four .gz files")
     parser.add_argument("--torch", help="a Python that has PyTorch; without it fastcnn's two ways are compared")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), help="all, if not given")
     parser.add_argument("--threads", type=int, default=fastcnn.num_threads())
     parser.add_argument("--json", type=Path, help="append one line a course; those that are there are not run again")
     options = parser.parse_args()
