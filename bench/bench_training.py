@@ -31,7 +31,7 @@ from unittest import mock
 import numpy as np
 from commit import commit
 from networks import NETWORKS
-from recorded import RecordedEmitter, Work, training_program
+from recorded import FLOAT, RecordedEmitter, Work, training_program
 
 import fastcnn
 from fastcnn import optimizers
@@ -147,8 +147,8 @@ def summed(found: list[tuple[str, Work, float]], key: Callable[[str, Work], Row]
 
 def phases(name: str, size: int, batch: int, rounds: int, roofs: Roof) -> tuple[list[Row], list[Row], Row]:
     """Return the rows of the phases, those of the layers, and that of the whole step."""
-    found, copy, timed, untouched = measure(name, size, batch, rounds)
-    found.append((DATA, Work("write", f"{size}x{size}x3", "", 0, 2 * 4 * batch * size * size * 3), copy))
+    steps, copy, timed, untouched = measure(name, size, batch, rounds)
+    found = [*steps, (DATA, Work("write", f"{size}x{size}x3", "", 0, 2 * FLOAT * batch * size * size * 3), copy)]
     by_phase = {row["phase"]: row for row in summed(found, lambda phase, work: {"phase": phase})}
     ordered = [rated(by_phase[phase], untouched, roofs) for phase in PHASES if phase in by_phase]
     layers = summed(
