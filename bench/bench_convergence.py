@@ -4,10 +4,11 @@
     python bench/training_charts.py convergence.jsonl --out charts
 
 All three run a `peers/course.py`: the same first weights (fastcnn's own random ones), the same Fashion-MNIST pictures
-(Debian's package `dataset-fashion-mnist`) in the same order, Adam by Keras' rule. For each seed the losses before the
-first step must agree to 1e-5, or the exit status is 1: the start was not the same. Later ones drift apart, since Adam
-turns the rounding of small gradients into whole steps; what must agree then is where they lead, which the table shows:
-accuracies on held-out pictures and the mean loss of the last tenth, each seed's and their means.
+(Debian's package `dataset-fashion-mnist`) in the same order, Adam by Keras' rule, a rate that falls linearly to zero.
+For each seed the losses before the first step must agree to 1e-5, or the exit status is 1: the start was not the same.
+Later ones drift apart, since Adam turns the rounding of small gradients into whole steps; what must agree then is where
+they lead, which the table shows: accuracies on held-out pictures and the mean loss of the last tenth, each seed's and
+their means.
 
 Every course that is done is a line of the file --json; those that are there already are not run again. A course of 300
 steps takes some two minutes on two cores: stop it and go on whenever you like, or run several with --engines at once,
@@ -98,7 +99,10 @@ def run_fastcnn(course: Course, options: argparse.Namespace, winograd: bool) -> 
         for layer in model.layers:
             if layer.weights:
                 layer.set_weights([weights[layer.name, position] for position in range(len(layer.weights))])
-        losses = [model.train_on_batch(x, y) for x, y in course.batches()]
+        losses = []
+        for rate, (x, y) in zip(course.rates(LEARNING_RATE[options.model]), course.batches(), strict=True):
+            model.optimizer.learning_rate = rate
+            losses.append(model.train_on_batch(x, y))
         right = count = 0
         for x, y in course.held_out():
             right += int((model.predict_on_batch(x).argmax(axis=1) == y).sum())
@@ -197,6 +201,7 @@ def main() -> int:
     fastcnn.set_num_threads(options.threads)
     names = ("model", "size", "batch", "steps")
     about: Row = {"bench": "convergence"} | {name: getattr(options, name) for name in names}
+    about["first_rate"] = LEARNING_RATE[options.model]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -49,6 +49,10 @@ class Course:
             rows, order = order[: self.batch], order[self.batch :]
             yield prepared(x[rows]), y[rows]
 
+    def rates(self, first: float) -> list[float]:
+        """Returns the learning rate of every step: it falls linearly, or accuracies would be those of the last step."""
+        return [first * (1 - step / self.steps) for step in range(self.steps)]
+
     def held_out(self) -> Iterator[tuple[Array, Labels]]:
         """Yields the pictures that are not trained on, and their labels."""
         with np.load(self.folder / "data.npz") as data:

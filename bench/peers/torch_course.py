@@ -47,7 +47,8 @@ def main() -> None:
     model = with_weights(build(options.model, options.size, options.classes, seed=None), options.model, course)
     optimizer = KerasAdam(list(model.parameters()), LEARNING_RATE[options.model])
     losses = []
-    for x, y in course.batches():
+    for rate, (x, y) in zip(course.rates(LEARNING_RATE[options.model]), course.batches(), strict=True):
+        optimizer.learning_rate = rate
         model.zero_grad()
         loss = nn.functional.cross_entropy(model(_nchw(x)), torch.from_numpy(y))
         loss.backward()  # type: ignore[no-untyped-call]
