@@ -79,15 +79,17 @@ def training(name: str, batch: int) -> Iterator[str]:
 def in_parts(name: str, batch: int, most: int) -> Iterator[str]:
     """Train on batches that a memory limit cuts into micro-batches of at most `most` samples; each way twice."""
     x, y = samples(name, STEPS * batch)
+    count = -(-batch // most)
+    sizes = {batch // count, -(-batch // count)}  # parts are nearly equal
     for threads, recompute, _ in itertools.product(THREADS, (False, True), range(2)):
         fastcnn.set_num_threads(threads)
         model = compiled(name, recompute)
-        limit = training_plan(model, {most}, in_parts=True).total
+        limit = training_plan(model, sizes, in_parts=True).total
         with warnings.catch_warnings():  # that normalisation sees micro-batches
             warnings.simplefilter("ignore", UserWarning)
             history = model.fit(x, y, batch_size=batch, verbose=0, memory_limit=limit)
-        if history.micro_batches != -(-batch // most):
-            raise RuntimeError(f"{name}: a batch of {batch} came in {history.micro_batches} parts of at most {most}")
+        if history.micro_batches != count:
+            raise RuntimeError(f"{name}: a batch of {batch} came in {history.micro_batches} parts, not {count}")
         slots = [array for _, array in sorted(model.optimizer_state().items())]
         yield digest([*model.get_weights(), *slots, np.array(history.history["loss"])])
 
