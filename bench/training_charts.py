@@ -161,11 +161,13 @@ def convergence(rows: list[Row], path: Path) -> None:
         axes.plot(*smoothed(mean), color=colour, lw=2, label=label)
     first = rows[0]
     axes.set_yscale("log")
+    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis("{x:g}")
     axes.set_xlabel("step")
     axes.set_ylabel(f"loss of the batch, mean of {SMOOTHED} steps")
     seeds = len({row["seed"] for row in rows})
     work = f"{first['model']}, {first['size']}x{first['size']}, batch {first['batch']}"
-    axes.set_title(f"The same {seeds} starts trained alike: {work}, Adam, Fashion-MNIST", fontsize=11)
+    axes.set_title(f"Trained alike from the same start, {seeds} seeds: {work}, Adam, Fashion-MNIST", fontsize=11)
     axes.grid(alpha=0.25, which="both", lw=0.5)
     axes.legend(fontsize=8.5)
     save(figure, path)
