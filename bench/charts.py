@@ -9,7 +9,8 @@ reads the JSON lines of bench_layers.py, bench_numpy.py and compare_peers.py, wh
     engines.png          each engine's time over fastcnn's, for each workload
     memory.png           each engine's largest memory, for each workload
 
-Rows of one thing that were appended by several runs count once: the last. Needs matplotlib: pip install matplotlib
+Rows of one thing that were appended by several runs count once: the last. `training_charts.py` draws those of training.
+Needs matplotlib: pip install matplotlib
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ WIDTH = 10.5  # inches
 OURS = "fastcnn"
 COLOURS = ("#1f5fa8", "#d1702a", "#3d8f4f", "#9b4f96", "#7a6a53", "#c2413b", "#5b8c98", "#8c8c8c")
 MARKERS = {"gemm": "o", "winograd": "^", "dense": "s"}
+ROOF_TEXT: Row = {"fontsize": 9, "va": "bottom", "rotation_mode": "anchor"}
 LABELLED = 11  # points of the roofline with their layer's name, at most
 
 
@@ -87,11 +89,8 @@ def roofline(rows: list[Row], path: Path) -> None:
     axes = figure.subplots()
     axes.set_xscale("log")
     axes.set_yscale("log")
-    corner = roof["gflops"] / roof["gbytes"]
     left, right = 0.25, max(600.0, 2 * max(row["intensity"] for row in rows))
-    axes.plot([left, corner, right], [left * roof["gbytes"], roof["gflops"], roof["gflops"]], color="black", lw=1.5)
-    style: Row = {"fontsize": 9, "va": "bottom", "rotation_mode": "anchor"}
-    axes.text(right / 1.1, roof["gflops"] * 1.03, f"peak {roof['gflops']:.0f} GFLOP/s", ha="right", **style)
+    draw_roofs(axes, roof, left, right)
     models = list(dict.fromkeys(row["model"] for row in rows))
     for model, colour in zip(models, COLOURS, strict=False):
         for kind, marker in MARKERS.items():
@@ -124,14 +123,26 @@ def roofline(rows: list[Row], path: Path) -> None:
         fontsize=8.5,
         bbox={"boxstyle": "round", "facecolor": "#f4f1e8", "edgecolor": "#c9c2ac"},
     )
-    figure.draw_without_rendering()  # the axes take their final place, so that angles and distances are true
-    (x0, y0), (x1, y1) = axes.transData.transform([(left, left), (corner, corner)])
-    angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
-    axes.text(
-        left * 1.25, left * 1.25 * roof["gbytes"] * 1.06, f"memory {roof['gbytes']:.1f} GB/s", rotation=angle, **style
-    )
+    name_memory_roof(axes, roof, left)
     name_points(axes, rows, [key, note])
     save(figure, path)
+
+
+def draw_roofs(axes: Any, roof: Row, left: float, right: float) -> None:
+    """Draw min(peak, memory * intensity) from intensity `left` to `right`, and name the peak."""
+    corner = roof["gflops"] / roof["gbytes"]
+    axes.plot([left, corner, right], [left * roof["gbytes"], roof["gflops"], roof["gflops"]], color="black", lw=1.5)
+    axes.text(right / 1.1, roof["gflops"] * 1.03, f"peak {roof['gflops']:.0f} GFLOP/s", ha="right", **ROOF_TEXT)
+
+
+def name_memory_roof(axes: Any, roof: Row, left: float) -> None:
+    """Write beside the memory's roof, in its direction; limits and labels of the axes must be final."""
+    axes.figure.draw_without_rendering()  # the axes take their final place, so that angles and distances are true
+    corner = roof["gflops"] / roof["gbytes"]
+    (x0, y0), (x1, y1) = axes.transData.transform([(left, left), (corner, corner)])
+    angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
+    place = left * 1.25, left * 1.25 * roof["gbytes"] * 1.06
+    axes.text(*place, f"memory {roof['gbytes']:.1f} GB/s", rotation=angle, **ROOF_TEXT)
 
 
 def kind_of(row: Row) -> str:

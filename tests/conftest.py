@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,22 @@ def _old_names_are_told_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     from fastcnn import compat
 
     monkeypatch.setattr(compat, "_told", set())
+
+
+@pytest.fixture(scope="session")
+def fashion_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files like those of Fashion-MNIST: 12 pictures of each class for training, 4 for testing."""
+    folder = tmp_path_factory.mktemp("fashion")
+    rng = np.random.default_rng(0)
+    for prefix, count in (("train", 120), ("t10k", 40)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = rng.integers(0, 120, (count, 28, 28), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label : 2 * label + 6] += 100
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+            (folder / f"{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes(), 1))
+    return folder
 
 
 @pytest.fixture

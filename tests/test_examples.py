@@ -19,22 +19,6 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are not here")
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files like those of Fashion-MNIST: 12 pictures of each class for training, 4 for testing."""
-    folder = tmp_path_factory.mktemp("fashion")
-    rng = np.random.default_rng(0)
-    for prefix, count in (("train", 120), ("t10k", 40)):
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        images = rng.integers(0, 120, (count, 28, 28), np.uint8)
-        for image, label in zip(images, labels, strict=True):
-            image[2 * label : 2 * label + 6] += 100
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            head = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
-            (folder / f"{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes(), 1))
-    return folder
-
-
 def read(path: Path) -> np.ndarray:
     """Return the array of such a file."""
     data = gzip.decompress(path.read_bytes())
@@ -54,8 +38,8 @@ def example(name: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_fashion_mnist(source: Path, tmp_path: Path) -> None:
-    out = example("fashion_mnist.py", "--source", str(source), "--out", str(tmp_path), "--labels", "1", "8")
+def test_fashion_mnist(fashion_source: Path, tmp_path: Path) -> None:
+    out = example("fashion_mnist.py", "--source", str(fashion_source), "--out", str(tmp_path), "--labels", "1", "8")
     assert out.splitlines() == [
         f"{tmp_path}/data: 24 pictures of 2 classes",
         f"{tmp_path}/test: 8 pictures of 2 classes",
@@ -63,8 +47,19 @@ def test_fashion_mnist(source: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "data" / "1-trouser").glob("*.png"))) == 12
 
 
-def test_plain_and_residual(source: Path, tmp_path: Path) -> None:
-    arguments = ["--source", str(source), "--out", str(tmp_path), "--depths", "8", "--epochs", "1", "--pictures", "100"]
+def test_plain_and_residual(fashion_source: Path, tmp_path: Path) -> None:
+    arguments = [
+        "--source",
+        str(fashion_source),
+        "--out",
+        str(tmp_path),
+        "--depths",
+        "8",
+        "--epochs",
+        "1",
+        "--pictures",
+        "100",
+    ]
     out = example("plain_and_residual.py", *arguments)
     assert [line.split()[0] for line in out.splitlines() if line.startswith(("plain8 ", "residual8 "))] == [
         "plain8",
@@ -86,22 +81,22 @@ def test_plain_and_residual(source: Path, tmp_path: Path) -> None:
     assert "has 120 for training, got 121" in refused.stderr
 
 
-def test_vgg_two_classes(source: Path, tmp_path: Path) -> None:
-    arguments = ["--source", str(source), "--out", str(tmp_path), "--epochs", "1", "--per-class", "12"]
+def test_vgg_two_classes(fashion_source: Path, tmp_path: Path) -> None:
+    arguments = ["--source", str(fashion_source), "--out", str(tmp_path), "--epochs", "1", "--per-class", "12"]
     out = example("vgg_two_classes.py", *arguments, "--model", "cifar-resnet20", "--rates", "0.001", "1e-9")
     assert len([line for line in out.splitlines() if line.startswith("test: accuracy")]) == 2
     assert (tmp_path / "cifar-resnet20-1e-09.safetensors").exists()
 
 
-def test_fashion_mnist_recipe(source: Path, tmp_path: Path) -> None:
-    arguments = ["--source", str(source), "--out", str(tmp_path), "--width", "4"]
+def test_fashion_mnist_recipe(fashion_source: Path, tmp_path: Path) -> None:
+    arguments = ["--source", str(fashion_source), "--out", str(tmp_path), "--width", "4"]
     out = example("fashion_mnist_recipe.py", *arguments, "--minutes", "0.02").splitlines()
     assert "epochs fit into 0.02 minutes" in out[0]
     figures = re.fullmatch(
         r"trained \d+ s; test accuracy ([01]\.\d{4}), averaged with the mirrored pictures [01]\.\d{4}", out[-1]
     )
     assert figures is not None
-    x, y = (read(source / f"t10k-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
+    x, y = (read(fashion_source / f"t10k-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1"))
     pictures = x[..., None]
     accuracy = load_model(tmp_path / "model.safetensors").evaluate(pictures, y, return_dict=True)["accuracy"]
     assert float(figures[1]) == pytest.approx(accuracy, abs=1e-4)

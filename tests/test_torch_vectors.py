@@ -27,7 +27,7 @@ if not PEERS.is_dir():
 sys.path.insert(0, str(PEERS))
 
 from seeded import seeded_images, seeded_labels, seeded_weights  # noqa: E402
-from torch_names import keras_layout, keras_location, keras_weights  # noqa: E402
+from torch_names import keras_location, keras_weights, torch_layout  # noqa: E402
 from vectors import Vectors, load_vectors  # noqa: E402
 
 # How much farther from float64 than PyTorch's worst run: Winograd's errors are about five times the direct ones.
@@ -117,12 +117,10 @@ def test_loss_and_gradients(vectors: Vectors) -> None:
         layer, position = keras_location(name, vectors.config["model"])
         parameter = model.get_layer(layer).weights[position]
         assert before[layer][position].shape == parameter.shape
-        places = keras_layout(name, np.arange(np.prod(sample.shape)).reshape(sample.shape)).ravel()
-        gradient = np.empty(places.size)
-        gradient[places] = state.gradient(parameter).ravel()  # back in torch's order
+        gradient = torch_layout(name, state.gradient(parameter), sample.shape).astype(np.float64).ravel()
         error = np.linalg.norm(gradient[sample.index] - sample.value64)
         # the error of a whole tensor, scaled to the sampled part; a floor for the tensors that happen to agree
-        share = np.sqrt(sample.index.size / places.size)
+        share = np.sqrt(sample.index.size / gradient.size)
         allowed = GRADIENTS * share * max(sample.error_norm32.max(), 0.01 * sample.norm64)
         assert error <= allowed, f"{name}: {error / (share * sample.norm64 + 1e-30):.2e} of its norm"
 

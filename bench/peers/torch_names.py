@@ -97,6 +97,14 @@ def keras_layout(name: str, values: Array, model: str = "vgg16") -> Array:
     return values.T
 
 
+def torch_layout(name: str, values: Array, shape: tuple[int, ...], model: str = "vgg16") -> Array:
+    """Returns an array in Keras' layout in that of a state_dict entry of that shape: what undoes `keras_layout`."""
+    places = keras_layout(name, np.arange(math.prod(shape)).reshape(shape), model).ravel()
+    flat = np.empty(places.size, values.dtype)
+    flat[places] = values.ravel()
+    return flat.reshape(shape)
+
+
 def keras_weights(state: Mapping[str, Array], model: str = "vgg16") -> dict[str, list[Array]]:
     """Returns what each layer's set_weights() takes, by layer name; torch's batch counters are dropped."""
     layers: dict[str, dict[int, Array]] = {}

@@ -34,12 +34,12 @@ class KerasAdam:
 
     def __init__(self, parameters: list[nn.Parameter], learning_rate: float) -> None:
         self._slots = [(w, torch.zeros_like(w), torch.zeros_like(w)) for w in parameters]
-        self._learning_rate = learning_rate
+        self.learning_rate = learning_rate
         self._step = 0
 
     def step(self) -> None:
         self._step += 1
-        rate = self._learning_rate * math.sqrt(1 - BETA_2**self._step) / (1 - BETA_1**self._step)
+        rate = self.learning_rate * math.sqrt(1 - BETA_2**self._step) / (1 - BETA_1**self._step)
         with torch.no_grad():
             for w, m, v in self._slots:
                 assert w.grad is not None
