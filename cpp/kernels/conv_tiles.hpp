@@ -48,8 +48,8 @@ FASTCNN_INLINE int32_t state_of(const float* panel) {
   return state;
 }
 
-// packed[panel][head, run, group][kGroup][kColumns], zeros beyond a run's `length` and beyond K; block(run, k, column, n,
-// rows) gives kLanes rows from k on, each of n <= kLanes neighbouring weights, zeros beyond both.
+// packed[panel][head, run, group][kGroup][kColumns], zeros beyond a run's `length` and beyond K; block(run, k, column,
+// n, rows) gives kLanes rows from k on, each of n <= kLanes neighbouring weights, zeros beyond both.
 template <class F>
 static void pack_panels(int64_t runs, int64_t length, int64_t K, const F& block, float* packed) {
   const int64_t groups = ceil_div(length, tiles::kGroup), size = kPanelHead + runs * groups * tiles::kGroupB;

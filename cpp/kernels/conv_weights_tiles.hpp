@@ -35,6 +35,17 @@ struct TileGrid {
   int64_t c_block, c_blocks, k_block, k_blocks, parts, part_blocks, size;
 };
 
+// Windows on few channels are copied one after the other and then are the channels of single pixels.
+FASTCNN_INLINE bool is_joined(const Conv2DShape& s) { return s.R * s.S > 1 && s.C < kDepth && s.R * s.S * s.C <= 256; }
+FASTCNN_INLINE Conv2DShape with_joined_windows(const Conv2DShape& s) {
+  Conv2DShape flat = s;
+  flat.H = s.P;
+  flat.W = s.Q;
+  flat.C = s.R * s.S * s.C;
+  flat.R = flat.S = flat.stride_h = flat.stride_w = flat.dilation_h = flat.dilation_w = 1;
+  flat.pad_top = flat.pad_left = 0;
+  return flat;
+}
 FASTCNN_INLINE bool is_flat(const Conv2DShape& s) {
   return s.R * s.S == 1 && s.stride_h == 1 && s.stride_w == 1 && s.P == s.H && s.Q == s.W;
 }
@@ -73,6 +84,7 @@ FASTCNN_INLINE bool by_pixel(const Conv2DShape& s) {
          of_area;
 }
 FASTCNN_INLINE bool on_tiles(const Conv2DShape& s) {
+  if (is_joined(s)) return s.K >= 32 && s.R * s.S * s.C >= 16;
   return s.C >= 32 && s.K >= 32 && (is_flat(s) || by_pixel(s) || by_area(s));
 }
 
@@ -124,17 +136,21 @@ FASTCNN_INLINE TileGrid tile_grid(const Conv2DShape& s) {
   return g;
 }
 
-// One worker's memory: where the pixels of a block are, A [32 channels][unit][group][part][channel][16 pairs], B [32
-// channels][part][half][unit][plane][copy][pair][16 channels], a tile of sums; the vectors' blocks take the same place.
-// Then the sums of all blocks [32 channels of A][32 of B][tap][32][32].
+// One worker's memory: where the pixels of a block are, joined windows of a unit, A [32
+// channels][unit][group][part][channel][16 pairs], B [32 channels][part][half][unit][plane][copy][pair][16 channels], a
+// tile of sums; the vectors' blocks take the same place. Then the sums of all blocks [32 channels of A][32 of
+// B][tap][32][32].
 struct TileLayout {
-  int64_t turned, paired, sums, all_sums, bytes;
+  int64_t windows, turned, paired, sums, all_sums, bytes;
   int64_t b_half;  // floats
 };
-FASTCNN_INLINE TileLayout tile_layout(const TileGrid& g, int64_t taps) {
+FASTCNN_INLINE int64_t window_floats(const Conv2DShape& s) { return s.C + kLanes; }  // of a joined window, C of them
+FASTCNN_INLINE TileLayout tile_layout(const Conv2DShape& s, const TileGrid& g, bool joined) {
+  const int64_t taps = s.R * s.S;
   TileLayout l;
   const int64_t turned = g.x_turned ? g.c_block : g.k_block, paired = g.x_turned ? g.k_block : g.c_block;
-  l.turned = round_up(larger(g.groups * tiles::kGroup, 2 * g.pairs + 1) * 8, 64);
+  l.windows = round_up(larger(g.groups * tiles::kGroup, 2 * g.pairs + 1) * 8, 64);
+  l.turned = round_up(l.windows + (joined ? (kFlat + 1) * window_floats(s) * 4 : 0), 64);
   l.paired = l.turned + g.block_units * g.groups * turned / tiles::kRows * tiles::kGroupParts * 4;
   // An odd number of lines: halves and parts must not share cache sets.
   l.b_half = (g.planes * g.copies * g.pairs / 2 * 2 + 3) * tiles::kRowParts;
@@ -145,8 +161,9 @@ FASTCNN_INLINE TileLayout tile_layout(const TileGrid& g, int64_t taps) {
   return l;
 }
 FASTCNN_INLINE ScratchSize tile_scratch_size(const Conv2DShape& s) {
-  const TileGrid g = tile_grid(s);
-  return {g.parts > 1 ? g.parts * g.size * 4 : 0, tile_layout(g, s.R * s.S).bytes};
+  const Conv2DShape flat = is_joined(s) ? with_joined_windows(s) : s;
+  const TileGrid g = tile_grid(flat);
+  return {g.parts > 1 ? g.parts * g.size * 4 : 0, tile_layout(flat, g, is_joined(s)).bytes};
 }
 
 // An operand: channels first..first+count-1 of `all` that a pixel has.
@@ -171,6 +188,21 @@ static void find_flat(const Conv2DShape& s, const Operand& o, int64_t unit, int6
   for (int64_t i = 0; i < count; ++i) {
     const int64_t pixel = unit * kFlat + i;
     at[i] = i < kFlat && pixel < pixels ? o.data + pixel * o.all : nullptr;
+  }
+}
+
+// The same of joined windows of the convolution `s`, which are copied to `rows`, `step` floats apart.
+static void find_joined(const Conv2DShape& s, const float* x, int64_t unit, int64_t count, float* rows, int64_t step,
+                        const float** at) {
+  const gemm::Problem p = gemm::forward_problem(s);
+  const int64_t pixels = s.N * s.P * s.Q;
+  gemm::Pixel pixel = gemm::pixel(p, unit * kFlat);
+  for (int64_t i = 0; i < count; ++i, rows += step) {
+    at[i] = nullptr;
+    if (i >= kFlat || unit * kFlat + i >= pixels) continue;
+    gemm::join_row(p, x, pixel, Prologue{}, rows);
+    gemm::advance(p, pixel);
+    at[i] = rows;
   }
 }
 
@@ -243,19 +275,26 @@ static void pair_pixels(const TileGrid& g, const TileLayout& l, const Operand& o
   }
 }
 
-// Both operands of a block; false if a channel does not fit.
-static bool place_block(const Conv2DShape& s, const TileGrid& g, const TileLayout& l, const Operand& turned,
-                        const Operand& paired, int64_t first_unit, char* memory) {
+// Both operands of a block; false if a channel does not fit. joined: null, or the convolution whose windows `s` has for
+// channels.
+static bool place_block(const Conv2DShape& s, const Conv2DShape* joined, const TileGrid& g, const TileLayout& l,
+                        const Operand& turned, const Operand& paired, int64_t first_unit, char* memory) {
   const float** const at = reinterpret_cast<const float**>(memory);
   float* const a = reinterpret_cast<float*>(memory + l.turned);
   float* b = reinterpret_cast<float*>(memory + l.paired);
+  const auto find_pixels = [&](const Operand& o, bool of_x, int64_t unit, int64_t count) {
+    if (joined && of_x)
+      find_joined(*joined, o.data, unit, count, reinterpret_cast<float*>(memory + l.windows), window_floats(s), at);
+    else
+      find_flat(s, o, unit, count, at);
+  };
   vi most_turned[512 / kLanes] = {}, most_paired[512 / kLanes] = {};
   const int64_t outputs = g.groups * tiles::kGroup, pixels = 2 * g.pairs + 1;
   const int64_t first_image = first_unit / g.block_units * outputs;  // by pixel
   for (int64_t i = 0; i < g.block_units; ++i) {
     const int64_t unit = first_unit + i;
     if (g.flat)
-      find_flat(s, turned, unit, outputs, at);
+      find_pixels(turned, g.x_turned, unit, outputs);
     else if (g.by_pixel)
       find_in_images(turned, s.N, s.P * s.Q, i, first_image, outputs, at);
     else
@@ -266,7 +305,7 @@ static bool place_block(const Conv2DShape& s, const TileGrid& g, const TileLayou
       if (g.by_pixel)
         find_in_images(paired, s.N, s.H * s.W, plane, first_image, g.pixels, at);
       else if (g.flat)
-        find_flat(s, paired, unit, pixels, at);
+        find_pixels(paired, !g.x_turned, unit, pixels);
       else
         find_inputs(s, g, paired, unit, plane - begin, pixels, at);
       pair_pixels(g, l, paired, at, most_paired, b);
@@ -346,11 +385,11 @@ static void add_sums(const Conv2DShape& s, const float* sums, bool turned, bool 
     }
 }
 
-// The same on vectors.
+// The same on vectors; `s` with its own windows.
 static void add_block_plainly(const Conv2DShape& s, const TileGrid& g, const Operand& x, const Operand& dy,
                               int64_t block, bool fresh, float* memory, float* dw) {
   const Grid plain = grid(s);
-  const int64_t rows = smaller(x.count, s.C - x.first), image = s.P * s.Q;
+  const int64_t rows = is_joined(s) ? plain.width : smaller(x.count, s.C - x.first), image = s.P * s.Q;
   float* const of_dy = memory + round_up(rows, kMR) * kPixels;
   if (g.by_pixel) {
     const int64_t begin = block * g.pixels * image, end = smaller(s.N, (block + 1) * g.pixels) * image;
@@ -369,10 +408,12 @@ static void add_block_plainly(const Conv2DShape& s, const TileGrid& g, const Ope
   }
 }
 
-static void run_on_tiles(const Conv2DShape& s, const float* x, const float* dy, bool accumulate, float* dw,
+static void run_on_tiles(const Conv2DShape& shape, const float* x, const float* dy, bool accumulate, float* dw,
                          const Scratch& scratch) {
+  const bool joined = is_joined(shape);
+  const Conv2DShape s = joined ? with_joined_windows(shape) : shape;
   const TileGrid g = tile_grid(s);
-  const TileLayout l = tile_layout(g, s.R * s.S);
+  const TileLayout l = tile_layout(s, g, joined);
   float* const sums = g.parts > 1 ? shared_floats(scratch) : dw;
   const bool fresh_sums = g.parts > 1 || !accumulate;
   const int64_t places = g.c_blocks * g.k_blocks;
@@ -387,12 +428,12 @@ static void run_on_tiles(const Conv2DShape& s, const float* x, const float* dy, 
     const Operand &turned = g.x_turned ? of_x : of_dy, &paired = g.x_turned ? of_dy : of_x;
     bool fresh = fresh_sums, none = true;
     for (int64_t block = begin; block < end; ++block)
-      if (place_block(s, g, l, turned, paired, block * g.block_units, memory)) {
+      if (place_block(s, joined ? &shape : nullptr, g, l, turned, paired, block * g.block_units, memory)) {
         const int64_t groups = g.block_units * g.groups;
         for (int64_t i = 0; i < groups; i += kGroupsAtOnce, none = false)
           add_block_on_tiles(s, g, l, turned, paired, i, smaller(kGroupsAtOnce, groups - i), none, memory);
       } else {
-        add_block_plainly(s, g, of_x, of_dy, block, fresh, reinterpret_cast<float*>(memory), out);
+        add_block_plainly(shape, g, of_x, of_dy, block, fresh, reinterpret_cast<float*>(memory), out);
         fresh = false;
       }
     if (none) return;

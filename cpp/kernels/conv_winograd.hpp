@@ -538,7 +538,7 @@ struct Weights {
   int64_t C, K;
   bool turned;
 
-  static constexpr int64_t kAtOnce = 4;  // channels, whose weights and U stay in the L1 cache
+  static constexpr int64_t kAtOnce = 2;  // channels, whose weights and U stay in the L1 cache
 
   // g[kAtOnce][9] for channels c0.. and the columns of a panel, read as they lie in w; zero beyond C and K
   FASTCNN_INLINE void taps(int64_t c0, int64_t panel, double (*g)[9][kNR]) const {
@@ -550,7 +550,7 @@ struct Weights {
       if (turned) {
         for (int64_t i = 0; i < columns; ++i) {
           const float* const from = w + ((8 - tap) * K + k0 + i) * C + c0;
-          prefetch(from + K * C);
+          prefetch(from - K * C);
           for (int64_t c = 0; c < channels; ++c) g[c][tap][i] = scale ? from[c] * double{scale[c0 + c]} : from[c];
         }
       } else {

@@ -159,6 +159,7 @@ LARGE_SHAPES = [
     ConvCase(300, 1, 2, 33, 40, 3, 3, padding=ONE),  # several blocks of images
     ConvCase(34, 8, 8, 72, 66, 3, 3, padding=ONE),  # several column and row blocks, the last group nearly empty
     ConvCase(33, 4, 3, 64, 64, 3, 3, padding=ONE),
+    ConvCase(2, 22, 19, 3, 70, 5, 5, (2, 2), ((2, 1), (0, 2)), (1, 2)),  # windows joined for the weights' gradient
     ConvCase(9, 14, 14, 200, 170, 3, 3, padding=ONE),  # Winograd's outer schedule on tile registers, large weights
 ]
 LARGE_CASES = [replace(case, seed=seed) for seed, case in enumerate(LARGE_SHAPES)]

@@ -256,8 +256,8 @@ FAULTS = [
     ),
     Fault(
         WINOGRAD,
-        ": static_cast<double>(w[((8 - tap) * K + k) * C + c]);",
-        ": static_cast<double>(w[(tap * K + k) * C + c]);",
+        "w + ((8 - tap) * K + k0 + i) * C + c0;",
+        "w + (tap * K + k0 + i) * C + c0;",
         "the window is not turned for backward-data",
     ),
     Fault(
@@ -287,14 +287,14 @@ FAULTS = [
     ),
     Fault(
         WINOGRAD,
-        "for (int64_t c = c0; c < c0 + kRows; ++c) {",
-        "for (int64_t c = c0; c < smaller(C, c0 + kRows); ++c) {",
+        "i = c < channels ? larger(0, columns) : 0;",
+        "i = larger(0, columns);",
         "packed channels up to a multiple of 16 are not cleared",
     ),
     Fault(
         WINOGRAD,
-        "static_cast<double>(w[(tap * C + c) * K + k]) * scale[k]",
-        "static_cast<double>(w[(tap * C + c) * K + k])",
+        "scale ? from[i] * double{scale[k0 + i]} : from[i]",
+        "from[i]",
         "the folded scale is missing in Winograd's weights",
     ),
     Fault(
@@ -679,11 +679,26 @@ FAULTS = [
     ),
     Fault(
         WEIGHTS_TILES,
-        "const int64_t rows = smaller(x.count, s.C - x.first)",
-        "const int64_t rows = round_up(smaller(x.count, s.C - x.first), kMR)",
+        "plain.width : smaller(x.count, s.C - x.first)",
+        "plain.width : round_up(smaller(x.count, s.C - x.first), kMR)",
         "channels behind a block that goes to the vectors are added twice",
         "amx",
     ),
+    Fault(
+        WEIGHTS_TILES,
+        "unit * kFlat + i >= pixels) continue;",
+        "unit * kFlat + i > pixels) continue;",
+        "joined windows of a pixel too many",
+        "amx",
+    ),
+    Fault(
+        WEIGHTS_TILES,
+        "is_joined(s) ? plain.width :",
+        "is_joined(s) ? s.C :",
+        "only the first pixels of windows count where joined ones go to the vectors",
+        "amx",
+    ),
+    Fault(GEMM, "if (epilogue.residual == y) return;", "", "phases without taps overwrite where they should add"),
     Fault(
         WINOGRAD,
         "smaller(g.packed_group, g.panels - packed_first) * panel_floats",
