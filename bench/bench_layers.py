@@ -51,7 +51,7 @@ def work(node: Any, batch: int) -> Iterator[dict[str, Any]]:
         H, W, C = x
         R, S = layer.kernel_size
         packed = _core.PackedConv2D(
-            np.zeros((R, S, C, layer.filters), np.float32), (H, W), strides=layer.strides, padding=step._padding(x)
+            np.zeros((R, S, C, layer.filters), np.float32), (H, W), strides=layer.strides, padding=step.padding(x)
         )
         P, Q = packed.output_size
         direct = executed = FLOPS_PER_MAC * batch * P * Q * layer.filters * C * R * S
