@@ -61,6 +61,17 @@ FASTCNN_INLINE int64_t reached(int64_t P, int64_t R, int64_t stride, int64_t pad
     for (int64_t r = 0; r < R; ++r) count += inside(input_of(p, stride, pad, r, dilation), size);
   return count;
 }
+// Whether some tap finds input `at` for some output.
+FASTCNN_INLINE bool is_read(int64_t at, int64_t P, int64_t R, int64_t stride, int64_t pad, int64_t dilation) {
+  for (int64_t p = 0; p < P; ++p)
+    for (int64_t r = 0; r < R; ++r)
+      if (input_of(p, stride, pad, r, dilation) == at) return true;
+  return false;
+}
+FASTCNN_INLINE bool is_read(const Conv2DShape& s, int64_t pixel) {
+  return is_read(pixel / s.W, s.P, s.R, s.stride_h, s.pad_top, s.dilation_h) &&
+         is_read(pixel % s.W, s.Q, s.S, s.stride_w, s.pad_left, s.dilation_w);
+}
 constexpr int64_t kMostPixels = 64;  // of a map whose pixels are taken one by one
 FASTCNN_INLINE int64_t unit_rows(const Conv2DShape& s) {
   const gemm::Problem p = gemm::forward_problem(s);
@@ -302,6 +313,7 @@ static bool place_block(const Conv2DShape& s, const Conv2DShape* joined, const T
     turn_unit(g, turned, at, i, most_turned, a);
     const int64_t begin = g.planes * i / g.block_units, end = g.planes * (i + 1) / g.block_units;
     for (int64_t plane = begin; plane < end; ++plane, b += g.copies * g.pairs * tiles::kRowParts) {
+      if (g.by_pixel && !is_read(s, plane)) continue;
       if (g.by_pixel)
         find_in_images(paired, s.N, s.H * s.W, plane, first_image, g.pixels, at);
       else if (g.flat)

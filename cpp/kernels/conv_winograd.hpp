@@ -4,13 +4,13 @@
 // Lavin & Gray 2016; points {0, +-1/sqrt2, +-sqrt2, infinity}, whose errors are half those of the usual {0, +-1, +-2}
 // (Barabasz et al. 2018). Tiles of 4x4 outputs are transformed into V[36][C/kDepth][T][kDepth]; for each group of
 // panels 36 small GEMMs give M[36][panel][T][NR], which is turned back at once while it is in cache. Small weights are
-// packed transformed, [group][36][panel][C][NR], so a group's weights are one stream. Large ones that no batch shares are
-// packed as for the direct convolution and transformed panel by panel when they are used: U is four times the weights,
-// and memory is slower than the transform.
+// packed transformed, [group][36][panel][C][NR], so a group's weights are one stream. Large ones that no batch shares
+// are packed as for the direct convolution and transformed panel by panel when they are used: U is four times the
+// weights, and memory is slower than the transform.
 //
 // Two schedules with equal bits: "outer" gives each worker a chunk of tiles and all groups (U is read once per chunk);
-// "inner", for few tiles and, on vectors, large weights, transforms one chunk together, then shares out the groups (U is
-// read once).
+// "inner", for few tiles and, on vectors, large weights, transforms one chunk together, then shares out the groups (U
+// is read once).
 #pragma once
 #include "kernels/conv_gemm.hpp"
 
