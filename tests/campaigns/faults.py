@@ -686,9 +686,9 @@ FAULTS = [
     ),
     Fault(
         WEIGHTS_TILES,
-        "unit * kFlat + i >= pixels) continue;",
-        "unit * kFlat + i > pixels) continue;",
-        "joined windows of a pixel too many",
+        "    gemm::advance(p, pixel);\n    at[i] = rows;",
+        "    at[i] = rows;",
+        "joined windows are all those of the first pixel",
         "amx",
     ),
     Fault(

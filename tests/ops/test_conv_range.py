@@ -275,6 +275,19 @@ def test_tiny_values_beside_usual_ones(isa: str, case: ConvCase) -> None:
     assert verdict["units"] <= verdict["gate"], isa
 
 
+@pytest.mark.parametrize("images", [slice(0, 32), slice(32, 64), slice(64, 70)], ids=str)
+def test_a_tiny_channel_of_some_images_in_weight_gradients(isa: str, images: slice) -> None:
+    """Such images leave the tile registers, block by block; what they add lies where it belongs."""
+    case = ConvCase(70, 3, 3, 40, 33, 3, 3, padding=ONE)
+    rng = np.random.default_rng(0)
+    x, dy = normal(rng, *case.x_shape), normal(rng, *case.y_shape)
+    x[images, :, :, 5] *= np.float32(2.0**-70)
+    dw = np.empty(case.w_shape, np.float32)
+    _core.conv2d_backward_weights(x, dy, dw, **case.options)
+    verdict = expected_backward_weights(case, x, dy).judge(dw, "gemm")
+    assert verdict["units"] <= verdict["gate"], isa
+
+
 SPREAD = [ConvCase(3, 20, 21, 2, 9, 3, 3, padding=ONE), ConvCase(2, 30, 31, 17, 5, 1, 1)]
 
 
