@@ -288,6 +288,18 @@ def test_a_tiny_channel_of_some_images_in_weight_gradients(isa: str, images: sli
     assert verdict["units"] <= verdict["gate"], isa
 
 
+def test_a_tiny_channel_beside_windows_on_pictures(isa: str) -> None:
+    """The same where windows are joined for tile registers."""
+    case = ConvCase(2, 17, 17, 3, 64, 7, 7, (2, 2), ((3, 3), (3, 3)))
+    rng = np.random.default_rng(0)
+    x, dy = normal(rng, *case.x_shape), normal(rng, *case.y_shape)
+    dy[..., 5] *= np.float32(2.0**-90)
+    dw = np.empty(case.w_shape, np.float32)
+    _core.conv2d_backward_weights(x, dy, dw, **case.options)
+    verdict = expected_backward_weights(case, x, dy).judge(dw, "gemm")
+    assert verdict["units"] <= verdict["gate"], isa
+
+
 SPREAD = [ConvCase(3, 20, 21, 2, 9, 3, 3, padding=ONE), ConvCase(2, 30, 31, 17, 5, 1, 1)]
 
 
