@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import os
 import re
 import subprocess
@@ -19,22 +18,6 @@ from fastcnn import applications
 PROGRAMS = Path(__file__).parents[2] / "examples" / "keras_programs"
 
 pytestmark = pytest.mark.skipif(not PROGRAMS.is_dir(), reason="the examples are not here")
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files like those of Fashion-MNIST."""
-    folder = tmp_path_factory.mktemp("arrays")
-    rng = np.random.default_rng(0)
-    for prefix, count in (("train", 200), ("t10k", 50)):
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        images = rng.integers(0, 120, (count, 28, 28), np.uint8)
-        for image, label in zip(images, labels, strict=True):
-            image[2 * label : 2 * label + 6] += 100
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            head = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
-            (folder / f"{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes(), 1))
-    return folder
 
 
 @pytest.fixture
@@ -84,9 +67,9 @@ def test_functional_resnet50(folder: Path) -> None:
     assert old == {"fit_generator", "evaluate_generator"}
 
 
-def test_small_cnn_with_generator_and_schedule(source: Path, tmp_path: Path) -> None:
+def test_small_cnn_with_generator_and_schedule(fashion_source: Path, tmp_path: Path) -> None:
     lines, old = run(
-        "small_cnn_schedule.py", tmp_path, f"SOURCE={source}", "COUNT=100", "WIDTH=4", "BATCH=16", "EPOCHS=4"
+        "small_cnn_schedule.py", tmp_path, f"SOURCE={fashion_source}", "COUNT=100", "WIDTH=4", "BATCH=16", "EPOCHS=4"
     )
     assert "rates: 0.001 0.001 0.0005 0.0003" in lines
     assert re.fullmatch(r"Test accuracy: [01]\.\d{4}", lines[-1])
@@ -107,9 +90,9 @@ def test_transfer_learning_from_a_file(folder: Path) -> None:
         path.unlink()  # 60 to 120 MB
 
 
-def test_arrays_with_class_weights_and_a_table(source: Path, tmp_path: Path) -> None:
+def test_arrays_with_class_weights_and_a_table(fashion_source: Path, tmp_path: Path) -> None:
     lines, old = run(
-        "class_weights_csv.py", tmp_path, f"SOURCE={source}", "COUNT=200", "WIDTH=4", "BATCH=16", "EPOCHS=3"
+        "class_weights_csv.py", tmp_path, f"SOURCE={fashion_source}", "COUNT=120", "WIDTH=4", "BATCH=16", "EPOCHS=3"
     )
     assert re.fullmatch(r"accuracy [01]\.\d{4}; of class 5 [01]\.\d{4}", lines[-2])
     with (tmp_path / "training.csv").open(newline="") as file:
