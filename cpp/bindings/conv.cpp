@@ -63,12 +63,26 @@ Conv2DShape with_batch(Conv2DShape shape, int64_t N) {
   return shape;
 }
 
+using Algorithm = std::optional<std::string>;
+
+// The algorithm of that name, without one `choose`'s, or gemm where Winograd is switched off.
+template <class Choose>
+Conv2DAlgorithm algorithm_of(const Check& check, const Kernels& kernels, const Conv2DShape& s,
+                             const Algorithm& algorithm, const Choose& choose) {
+  if (!algorithm) return winograd_enabled ? choose() : Conv2DAlgorithm::gemm;
+  if (algorithm == "gemm") return Conv2DAlgorithm::gemm;
+  if (algorithm != "winograd") check.fail("algorithm must be None, 'gemm' or 'winograd' but is '" + *algorithm + "'");
+  check.require(kernels.conv2d_can(s, Conv2DAlgorithm::winograd),
+                "algorithm 'winograd' needs a 3x3 window, strides 1 and dilation 1 but w is " +
+                    text({s.R, s.S, s.C, s.K}) + " with strides " + text({s.stride_h, s.stride_w}));
+  return Conv2DAlgorithm::winograd;
+}
+
 class PackedConv2D {
  public:
   PackedConv2D(Array w, Pair input_size, Pair strides, Padding padding, Pair dilation, bool backward_data, bool batched,
-               const std::optional<std::string>& algorithm, OptionalArray bias,
-               const std::optional<BatchNorm>& batch_norm, const std::vector<Array>& versions,
-               std::shared_ptr<PackedStorage> storage)
+               const Algorithm& algorithm, OptionalArray bias, const std::optional<BatchNorm>& batch_norm,
+               const std::vector<Array>& versions, std::shared_ptr<PackedStorage> storage)
       : kernels(&fastcnn::kernels()), backward_data(backward_data) {
     const Check check("PackedConv2D");
     check.rank("w", w, 4, "[R,S,C,K]");
@@ -102,21 +116,10 @@ class PackedConv2D {
   std::unique_ptr<PackedWeights> packed;
 
  private:
-  void choose(const Check& check, const std::optional<std::string>& algorithm, bool batched) {
-    if (!algorithm && winograd_enabled) {
-      choice = (backward_data ? kernels->conv2d_backward_data_choose : kernels->conv2d_choose)(shape, batched);
-      return;
-    }
-    choice = Conv2DAlgorithm::gemm;
-    if (algorithm == "winograd") {
-      choice = Conv2DAlgorithm::winograd;
-      check.require((backward_data ? kernels->conv2d_backward_data_can : kernels->conv2d_can)(shape, choice),
-                    "algorithm 'winograd' needs a 3x3 window, strides 1 and dilation 1 but w is " +
-                        text({shape.R, shape.S, shape.C, shape.K}) + " with strides " +
-                        text({shape.stride_h, shape.stride_w}));
-    } else if (algorithm && *algorithm != "gemm") {
-      check.fail("algorithm must be None, 'gemm' or 'winograd' but is '" + *algorithm + "'");
-    }
+  void choose(const Check& check, const Algorithm& algorithm, bool batched) {
+    choice = algorithm_of(check, *kernels, shape, algorithm, [&] {
+      return (backward_data ? kernels->conv2d_backward_data_choose : kernels->conv2d_choose)(shape, batched);
+    });
     choice = (backward_data ? kernels->conv2d_backward_data_variant : kernels->conv2d_variant)(shape, choice, batched);
   }
 
@@ -256,7 +259,7 @@ void conv2d_backward_data(PyProgram& p, Array dy, SharedPacked w, Array dx, bool
 }
 
 void conv2d_backward_weights(PyProgram& p, Array x, Array dy, Array dw, Pair strides, Padding padding, Pair dilation,
-                             bool accumulate) {
+                             bool accumulate, const Algorithm& algorithm) {
   const Check check("conv2d_backward_weights");
   check.rank("x", x, 4, "[N,H,W,C]");
   check.rank("dw", dw, 4, "[R,S,C,K]");
@@ -268,24 +271,29 @@ void conv2d_backward_weights(PyProgram& p, Array x, Array dy, Array dw, Pair str
   check.require(s.N > 0, "x holds no image: " + text(dims_of(x)));
   check.apart("dw", dw, "x", x);
   check.apart("dw", dw, "dy", dy);
+  const Conv2DAlgorithm choice =
+      algorithm_of(check, *p.kernels, s, algorithm, [&] { return p.kernels->conv2d_backward_weights_choose(s); });
   p.keep(x, dy, dw);
   p.append(
       "conv2d_backward_weights",
-      [k = p.kernels, s, px, pdy, accumulate, pdw](const Scratch& scratch) {
-        k->conv2d_backward_weights(s, px, pdy, accumulate, pdw, scratch);
+      [k = p.kernels, s, choice, px, pdy, accumulate, pdw](const Scratch& scratch) {
+        k->conv2d_backward_weights(s, choice, px, pdy, accumulate, pdw, scratch);
       },
-      p.kernels->conv2d_backward_weights_scratch(s));
+      p.kernels->conv2d_backward_weights_scratch(s, choice));
 }
 
 std::vector<std::string> conv2d_algorithms(Pair input_size, const std::vector<int64_t>& w_shape, Pair strides,
-                                           Padding padding, Pair dilation, bool backward_data, bool batched) {
+                                           Padding padding, Pair dilation, bool backward_data, bool backward_weights,
+                                           bool batched) {
   const Check check("conv2d_algorithms");
   check.require(w_shape.size() == 4, "w_shape must have rank 4 [R,S,C,K] but is " + text(w_shape));
+  check.require(!(backward_data && backward_weights), "backward_data and backward_weights are two operations");
   const Conv2DShape s = make_shape(check, 1, input_size, w_shape, strides, padding, dilation);
   const Kernels& k = kernels();
-  const bool winograd = (backward_data ? k.conv2d_backward_data_can : k.conv2d_can)(s, Conv2DAlgorithm::winograd);
-  if (!winograd) return {"gemm"};
-  const auto first = (backward_data ? k.conv2d_backward_data_choose : k.conv2d_choose)(s, batched);
+  if (!k.conv2d_can(s, Conv2DAlgorithm::winograd)) return {"gemm"};
+  const auto first = backward_weights ? k.conv2d_backward_weights_choose(s)
+                     : backward_data  ? k.conv2d_backward_data_choose(s, batched)
+                                      : k.conv2d_choose(s, batched);
   if (name_of(first) == std::string("winograd") && winograd_enabled) return {"winograd", "gemm"};
   return {"gemm", "winograd"};
 }
@@ -299,8 +307,8 @@ void bind_conv(py::module_& m, ProgramClass& program) {
       .def(py::init<>())
       .def_property_readonly("nbytes", [](const PackedStorage& self) { return self.memory.size(); });
   py::class_<PackedConv2D, SharedPacked>(m, "PackedConv2D")
-      .def(py::init<Array, Pair, Pair, Padding, Pair, bool, bool, std::optional<std::string>, OptionalArray,
-                    std::optional<BatchNorm>, std::vector<Array>, std::shared_ptr<PackedStorage>>(),
+      .def(py::init<Array, Pair, Pair, Padding, Pair, bool, bool, Algorithm, OptionalArray, std::optional<BatchNorm>,
+                    std::vector<Array>, std::shared_ptr<PackedStorage>>(),
            py::arg("w"), py::arg("input_size"), py::kw_only(), py::arg("strides") = one, py::arg("padding") = none,
            py::arg("dilation") = one, py::arg("backward_data") = false, py::arg("batched") = false,
            py::arg("algorithm") = py::none(), py::arg("bias") = py::none(), py::arg("batch_norm") = py::none(),
@@ -319,7 +327,7 @@ void bind_conv(py::module_& m, ProgramClass& program) {
           py::arg("batch"));
   m.def("conv2d_algorithms", &conv2d_algorithms, py::arg("input_size"), py::arg("w_shape"), py::kw_only(),
         py::arg("strides") = one, py::arg("padding") = none, py::arg("dilation") = one,
-        py::arg("backward_data") = false, py::arg("batched") = false);
+        py::arg("backward_data") = false, py::arg("backward_weights") = false, py::arg("batched") = false);
   m.def("set_winograd", [](bool enabled) { winograd_enabled = enabled; }, py::arg("enabled"));
   m.def("winograd", [] { return winograd_enabled.load(); });
 
@@ -331,7 +339,7 @@ void bind_conv(py::module_& m, ProgramClass& program) {
           py::kw_only(), py::arg("accumulate") = false);
   bind_op(m, program, "conv2d_backward_weights", conv2d_backward_weights, py::arg("x"), py::arg("dy"), py::arg("dw"),
           py::kw_only(), py::arg("strides") = one, py::arg("padding") = none, py::arg("dilation") = one,
-          py::arg("accumulate") = false);
+          py::arg("accumulate") = false, py::arg("algorithm") = py::none());
 }
 
 }  // namespace fastcnn::bindings

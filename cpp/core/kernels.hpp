@@ -124,7 +124,6 @@ struct Kernels {
   // dx[N,H,W,C] (+)= dy[N,P,Q,K] convolved with w turned round; `packed` holds the weights turned and packed
   Conv2DAlgorithm (*conv2d_backward_data_choose)(const Conv2DShape&, bool batched);
   Conv2DAlgorithm (*conv2d_backward_data_variant)(const Conv2DShape&, Conv2DAlgorithm, bool batched);
-  bool (*conv2d_backward_data_can)(const Conv2DShape&, Conv2DAlgorithm);
   int64_t (*conv2d_backward_data_packed_size)(const Conv2DShape&, Conv2DAlgorithm);
   void (*conv2d_backward_data_pack)(const Conv2DShape&, Conv2DAlgorithm, const float* w, const float* scale,
                                     float* packed);
@@ -132,9 +131,10 @@ struct Kernels {
   void (*conv2d_backward_data)(const Conv2DShape&, Conv2DAlgorithm, const float* dy, const float* packed,
                                bool accumulate, float* dx, const Scratch&);
   // dw[R,S,C,K] (+)= x correlated with dy
-  ScratchSize (*conv2d_backward_weights_scratch)(const Conv2DShape&);
-  void (*conv2d_backward_weights)(const Conv2DShape&, const float* x, const float* dy, bool accumulate, float* dw,
-                                  const Scratch&);
+  Conv2DAlgorithm (*conv2d_backward_weights_choose)(const Conv2DShape&);
+  ScratchSize (*conv2d_backward_weights_scratch)(const Conv2DShape&, Conv2DAlgorithm);
+  void (*conv2d_backward_weights)(const Conv2DShape&, Conv2DAlgorithm, const float* x, const float* dy, bool accumulate,
+                                  float* dw, const Scratch&);
 
   // -- dense: y[N,K] = x[N,C] w[C,K] + b[K], then ReLU ----------------------------------------------------------------
   ScratchSize (*dense_scratch)(const DenseShape&);  // enough for each of the three passes

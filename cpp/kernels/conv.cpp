@@ -1,8 +1,9 @@
-// Convolution: chooses an algorithm, nothing else. The loops are in conv_gemm.hpp, conv_winograd.hpp, conv_weights.hpp
-// and, on tile registers, conv_tiles.hpp and conv_weights_tiles.hpp.
+// Convolution: chooses an algorithm, nothing else. The loops are in conv_gemm.hpp, conv_winograd.hpp, conv_weights.hpp,
+// conv_weights_winograd.hpp and, on tile registers, conv_tiles.hpp and conv_weights_tiles.hpp.
 #include "kernels/conv_gemm.hpp"
 #include "kernels/conv_weights.hpp"
 #include "kernels/conv_weights_tiles.hpp"
+#include "kernels/conv_weights_winograd.hpp"
 #include "kernels/conv_winograd.hpp"
 #include "kernels/table.hpp"
 
@@ -108,14 +109,19 @@ void conv2d_backward_data(const Conv2DShape& s, Conv2DAlgorithm algorithm, const
     });
 }
 
-ScratchSize conv2d_backward_weights_scratch(const Conv2DShape& s) {
+Conv2DAlgorithm conv2d_backward_weights_choose(const Conv2DShape& s) {
+  return winograd_fits(s) && weights::winograd_pays(s) ? Conv2DAlgorithm::winograd : Conv2DAlgorithm::gemm;
+}
+ScratchSize conv2d_backward_weights_scratch(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
+  if (is_winograd(algorithm)) return weights::winograd_scratch_size(s);
 #if FASTCNN_TILES
   if (weights::on_tiles(s)) return weights::tile_scratch_size(s);
 #endif
   return weights::scratch_size(s);
 }
-void conv2d_backward_weights(const Conv2DShape& s, const float* x, const float* dy, bool accumulate, float* dw,
-                             const Scratch& scratch) {
+void conv2d_backward_weights(const Conv2DShape& s, Conv2DAlgorithm algorithm, const float* x, const float* dy,
+                             bool accumulate, float* dw, const Scratch& scratch) {
+  if (is_winograd(algorithm)) return weights::run_winograd(s, x, dy, accumulate, dw, scratch);
 #if FASTCNN_TILES
   if (weights::on_tiles(s)) return weights::run_on_tiles(s, x, dy, accumulate, dw, scratch);
 #endif
@@ -135,11 +141,11 @@ void fill_conv(Kernels& kernels) {
   kernels.conv2d_forward = conv2d_forward;
   kernels.conv2d_backward_data_choose = conv2d_backward_data_choose;
   kernels.conv2d_backward_data_variant = conv2d_backward_data_variant;
-  kernels.conv2d_backward_data_can = conv2d_can;
   kernels.conv2d_backward_data_packed_size = conv2d_backward_data_packed_size;
   kernels.conv2d_backward_data_pack = conv2d_backward_data_pack;
   kernels.conv2d_backward_data_scratch = conv2d_backward_data_scratch;
   kernels.conv2d_backward_data = conv2d_backward_data;
+  kernels.conv2d_backward_weights_choose = conv2d_backward_weights_choose;
   kernels.conv2d_backward_weights_scratch = conv2d_backward_weights_scratch;
   kernels.conv2d_backward_weights = conv2d_backward_weights;
 }

@@ -1,37 +1,20 @@
-// 3x3 stride 1 by Winograd's F(4x4, 3x3): Y = A^T [(G g G^T) o (B^T d B)] A, 36 instead of 144 products a tile and
-// channel.
+// 3x3 stride 1 by Winograd: 36 instead of 144 products a tile and channel.
 //
-// Lavin & Gray 2016; points {0, +-1/sqrt2, +-sqrt2, infinity}, whose errors are half those of the usual {0, +-1, +-2}
-// (Barabasz et al. 2018). Tiles of 4x4 outputs are transformed into V[36][C/kDepth][T][kDepth]; for each group of
-// panels 36 small GEMMs give M[36][panel][T][NR], which is turned back at once while it is in cache. Small weights are
-// packed transformed, [group][36][panel][C][NR], so a group's weights are one stream. Large ones that no batch shares
-// are packed as for the direct convolution and transformed panel by panel when they are used: U is four times the
-// weights, and memory is slower than the transform.
+// Tiles of 4x4 outputs are transformed into V[36][C/kDepth][T][kDepth]; for each group of panels 36 small GEMMs give
+// M[36][panel][T][NR], which is turned back at once while it is in cache.
 //
 // Two schedules with equal bits: "outer" gives each worker a chunk of tiles and all groups (U is read once per chunk);
 // "inner", for few tiles and, on vectors, large weights, transforms one chunk together, then shares out the groups (U
 // is read once).
 #pragma once
-#include "kernels/conv_gemm.hpp"
+#include "kernels/winograd_packing.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace winograd {
 
-constexpr int64_t kTile = 4;
-constexpr int64_t kPoints = 36;
-constexpr double kRootHalf = 0.70710678118654752440, kRootTwo = 1.41421356237309504880;
-constexpr float kA = static_cast<float>(kRootHalf), kB = static_cast<float>(kRootTwo);  // a, b
-constexpr float kA2 = 0.5f, kB2 = 2.0f, kSum = 2.5f;                         // a^2, b^2, a^2 + b^2; a^2 b^2 = 1
-constexpr float kA3 = kA2 * kA, kB3 = kB2 * kB;
-
-struct Problem {
-  int64_t N, H, W, C, K, P, Q, pad_top, pad_left;
-  bool late;  // weights are transformed when used
-};
-
 // How the work is cut; a function of the shape only.
 struct Grid {
-  int64_t tiles_h, tiles_w, all;
+  Tiling tiles;
   int64_t chunk, chunks;
   int64_t side;  // channels of a plane of V and U
   int64_t depth, panels;  // C/side and K/kNR rounded up
@@ -42,31 +25,11 @@ struct Grid {
   int64_t v_plane, m_plane;  // floats from one of the 36 planes to the next
 };
 
-// Planes a multiple of 4096 bytes apart would all fall into the same cache sets.
-FASTCNN_INLINE int64_t padded_plane(int64_t floats) { return round_up(floats, 32) + 16; }
-
-constexpr int64_t kMostPanels = 8;
-FASTCNN_INLINE int64_t panels_of_packed_group(int64_t panels) {
-  return smaller(FASTCNN_TILES ? kMostPanels : panels >= 32 ? 4 : 2, panels);
-}
-
 constexpr int64_t kUPlane = kDepth * kNR + 16;  // of weights transformed late
-// Few tiles, of images that do not share the weights, and more U than stays in a cache from one image to the next: 9
-// weights and a transform come sooner than 36 values.
-FASTCNN_INLINE bool transformed_late(int64_t C, int64_t K, int64_t P, int64_t Q, bool batched) {
-  return !batched && kPoints * C * K * 4 > (int64_t{4} << 20) && ceil_div(P, kTile) * ceil_div(Q, kTile) <= 24;
-}
-
-// Products on tile registers, but for weights transformed late: their products are few.
-FASTCNN_INLINE bool on_tiles(bool late) { return FASTCNN_TILES && !late; }
-FASTCNN_INLINE int64_t side(bool late) { return on_tiles(late) ? 2 * kDepth : kDepth; }
-
 FASTCNN_INLINE Grid grid(const Problem& p) {
   Grid g;
   g.late = p.late;
-  g.tiles_h = ceil_div(p.P, kTile);
-  g.tiles_w = ceil_div(p.Q, kTile);
-  g.all = p.N * g.tiles_h * g.tiles_w;
+  g.tiles = tiling(p);
   g.side = side(g.late);
   g.depth = ceil_div(p.C, g.side);
   g.panels = ceil_div(p.K, kNR);
@@ -75,20 +38,20 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   // it for many tiles.
   int64_t limit;
   if (on_tiles(g.late)) {
-    g.inner = g.all < 128;
+    g.inner = g.tiles.all < 128;
     g.group = g.inner ? (g.panels >= 16 ? 4 : 2) : kMostPanels;
     limit = g.inner ? 196 : p.C <= 64 ? 40 : 98;
   } else {
-    g.inner = g.late || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.all < 64;
+    g.inner = g.late || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.tiles.all < 64;
     g.group = g.packed_group;
     limit = g.inner ? 96 : p.C <= 256 ? 24 : 36;
   }
   g.group = smaller(g.group, g.panels);
   g.groups = ceil_div(g.panels, g.group);
-  g.chunks = larger(1, ceil_div(g.all, limit));
+  g.chunks = larger(1, ceil_div(g.tiles.all, limit));
   if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, 4);
-  g.chunk = larger(1, ceil_div(g.all, g.chunks));
-  g.chunks = ceil_div(g.all, g.chunk);
+  g.chunk = larger(1, ceil_div(g.tiles.all, g.chunks));
+  g.chunks = ceil_div(g.tiles.all, g.chunk);
   g.rows = g.chunk;
   int64_t v_row = kDepth;
 #if FASTCNN_TILES
@@ -123,96 +86,15 @@ FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
   const Grid g = grid(p);
   return {g.inner ? v_bytes(g) : 0, layout(g).bytes};
 }
-FASTCNN_INLINE int64_t packed_size(const Problem& p) {
-  return (p.late ? 9 : kPoints) * round_up(p.C, side(p.late)) * round_up(p.K, kNR);
-}
-
-// t = B^T x
-FASTCNN_INLINE void input_pass(vf x0, vf x1, vf x2, vf x3, vf x4, vf x5, vf* t, int64_t step) {
-  const vf even_a = x4 - x2 * kB2, odd_a = (x3 - x1 * kB2) * kA;
-  const vf even_b = x4 - x2 * kA2, odd_b = (x3 - x1 * kA2) * kB;
-  t[0 * step] = (x0 - x2 * kSum) + x4;
-  t[1 * step] = even_a + odd_a;
-  t[2 * step] = even_a - odd_a;
-  t[3 * step] = even_b + odd_b;
-  t[4 * step] = even_b - odd_b;
-  t[5 * step] = (x1 - x3 * kSum) + x5;
-}
-
-// t = A^T m
-FASTCNN_INLINE void output_pass(vf m0, vf m1, vf m2, vf m3, vf m4, vf m5, vf* t, int64_t step) {
-  const vf sum_a = m1 + m2, difference_a = m1 - m2, sum_b = m3 + m4, difference_b = m3 - m4;
-  t[0 * step] = m0 + sum_a + sum_b;
-  t[1 * step] = difference_a * kA + difference_b * kB;
-  t[2 * step] = sum_a * kA2 + sum_b * kB2;
-  t[3 * step] = difference_a * kA3 + difference_b * kB3 + m5;
-}
-
-struct TileAt {
-  int64_t n, h, w;  // image, first output row and column
-};
-FASTCNN_INLINE TileAt tile_at(const Grid& g, int64_t tile) {
-  const int64_t plane = g.tiles_h * g.tiles_w;
-  return {tile / plane, tile % plane / g.tiles_w * kTile, tile % g.tiles_w * kTile};
-}
-
-FASTCNN_INLINE vf load_input(const float* x, const float* zeros, int64_t c, int64_t n, const Prologue& prologue) {
-  vf v = load_upto(x + c, n);
-  if (prologue.mean && x != zeros) {
-    v = (v - load_upto(prologue.mean + c, n)) * load_upto(prologue.scale + c, n) + load_upto(prologue.shift + c, n);
-    if (prologue.relu) v = relu(v);
-  }
-  return v;
-}
-
-// B^T d B of kLanes channels from c on, of which `C` minus c are there
-FASTCNN_INLINE void transform_tile(const float* const* rows, const float* zeros, int64_t c, int64_t C,
-                                   const Prologue& prologue, vf* out) {
-  if (c >= C) {
-    for (int64_t f = 0; f < kPoints; ++f) out[f] = vf{};
-    return;
-  }
-  vf t[kPoints];
-  const auto columns = [&](const auto& at_row) FASTCNN_LAMBDA {
-    for (int64_t s = 0; s < 6; ++s)
-      input_pass(at_row(s), at_row(6 + s), at_row(12 + s), at_row(18 + s), at_row(24 + s), at_row(30 + s), t + s, 6);
-  };
-  if (!prologue.mean && c + kLanes <= C)
-    columns([&](int64_t k) FASTCNN_LAMBDA { return load(rows[k] + c); });
-  else
-    columns([&](int64_t k) FASTCNN_LAMBDA { return load_input(rows[k], zeros, c, smaller(kLanes, C - c), prologue); });
-  for (int64_t r = 0; r < 6; ++r) {
-    const vf* row = t + r * 6;
-    input_pass(row[0], row[1], row[2], row[3], row[4], row[5], out + r * 6, 1);
-  }
-}
-
-// The pixels of a tile; `zeros` where it lies in the padding.
-static void find_pixels(const Problem& p, const Grid& g, const float* x, int64_t tile, const float* zeros,
-                        const float** pixels) {
-  const TileAt at = tile_at(g, tile);
-  for (int64_t r = 0; r < 6; ++r)
-    for (int64_t s = 0; s < 6; ++s) {
-      const int64_t h = at.h - p.pad_top + r, w = at.w - p.pad_left + s;
-      const bool inside = h >= 0 && h < p.H && w >= 0 && w < p.W;
-      pixels[r * 6 + s] = inside ? x + ((at.n * p.H + h) * p.W + w) * p.C : zeros;
-    }
-}
-// kLanes channels of the columns of a tile that its left neighbour does not have
-FASTCNN_INLINE void fetch_columns(const float* const* pixels, int64_t c) {
-  for (int64_t r = 0; r < 6; ++r)
-    for (int64_t s = 2; s < 6; ++s) prefetch_to_l2(pixels[r * 6 + s] + c);
-}
-
 // V of tiles first..first+count-1, which are tiles `place`.. of the chunk
 static void transform_input(const Problem& p, const Grid& g, const Prologue& prologue, const float* x, int64_t first,
                             int64_t count, int64_t place, const float* zeros, float* v) {
   const float* pixels[2][kPoints];
-  find_pixels(p, g, x, first, zeros, pixels[0]);
+  find_pixels(p, g.tiles, x, first, zeros, pixels[0]);
   for (int64_t i = 0; i < count; ++i) {
     const float* const* const rows = pixels[i % 2];
     const float** const ahead = pixels[(i + 1) % 2];
-    find_pixels(p, g, x, smaller(first + i + 1, g.all - 1), zeros, ahead);
+    find_pixels(p, g.tiles, x, smaller(first + i + 1, g.tiles.all - 1), zeros, ahead);
 #if FASTCNN_TILES
     if (on_tiles(g.late)) {
       for (int64_t d = 0; d < g.depth; ++d) {
@@ -237,14 +119,6 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
     }
   }
 }
-
-// Rows of G: [1, q, q^2] / N(q) for the finite points, then [0, 0, 1].
-constexpr double kG[6][3] = {{1, 0, 0},
-                             {-2.0 / 3, -2.0 / 3 * kRootHalf, -1.0 / 3},
-                             {-2.0 / 3, 2.0 / 3 * kRootHalf, -1.0 / 3},
-                             {1.0 / 6, kRootTwo / 6, 1.0 / 3},
-                             {1.0 / 6, -kRootTwo / 6, 1.0 / 3},
-                             {0, 0, 1}};
 
 // u = G h
 FASTCNN_INLINE void weight_pass(vf h0, vf h1, vf h2, float* u, int64_t step) {
@@ -352,7 +226,7 @@ static void transform_output(const Problem& p, const Grid& g, const Epilogue& ep
                              int64_t panel, int64_t group_panels, const float* m, float* y) {
   const int64_t columns = smaller(group_panels * kNR, p.K - panel * kNR);
   for (int64_t i = 0; i < count; ++i) {
-    const TileAt at = tile_at(g, first + i), ahead = tile_at(g, smaller(first + i + 1, g.all - 1));
+    const TileAt at = tile_at(g.tiles, first + i), ahead = tile_at(g.tiles, smaller(first + i + 1, g.tiles.all - 1));
     const int64_t rows_left = smaller(kTile, p.P - at.h), columns_left = smaller(kTile, p.Q - at.w);
     for (int64_t c = 0; c < columns; c += kLanes) {
       const int64_t n = smaller(kLanes, columns - c), k = panel * kNR + c;
@@ -411,7 +285,7 @@ static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int
                              const float* y, float* mean, float* squares) {
   // f(y) for the outputs of tile i
   const auto each = [&](int64_t i, int64_t k, int64_t n, const auto& f) FASTCNN_LAMBDA {
-    const TileAt at = tile_at(g, first + i);
+    const TileAt at = tile_at(g.tiles, first + i);
     const int64_t rows_left = smaller(kTile, p.P - at.h), columns_left = smaller(kTile, p.Q - at.w);
     for (int64_t r = 0; r < rows_left; ++r)
       for (int64_t s = 0; s < columns_left; ++s)
@@ -460,7 +334,7 @@ static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int
 static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t chunk, int64_t group,
                       const float* v, const float* packed, float* y, float* m, float* u,
                       [[maybe_unused]] float* parts) {
-  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.all - first);
+  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles.all - first);
   const int64_t panel = group * g.group, group_panels = smaller(g.group, g.panels - panel);
   const int64_t packed_first = panel / g.packed_group * g.packed_group, panel_floats = g.depth * g.side * kNR;
   const float* const weights = packed + ((g.late ? 9 : kPoints) * packed_first + panel - packed_first) * panel_floats;
@@ -481,10 +355,10 @@ static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue,
 }
 
 static void count_pixels(const Problem& p, const Grid& g, int64_t chunk, int64_t* counts) {
-  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.all - first);
+  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles.all - first);
   int64_t pixels = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const TileAt at = tile_at(g, first + i);
+    const TileAt at = tile_at(g.tiles, first + i);
     pixels += smaller(kTile, p.P - at.h) * smaller(kTile, p.Q - at.w);
   }
   counts[chunk] = pixels;
@@ -507,7 +381,7 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
     float* v = shared_floats(scratch);
     constexpr int64_t kPart = 4;  // tiles a task of the input transform
     for (int64_t chunk = 0; chunk < g.chunks; ++chunk) {
-      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.all - first);
+      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles.all - first);
       parallel_for_tasks(ceil_div(count, kPart), count * transform_work, [&](int64_t task, int worker) {
         const int64_t place = task * kPart;
         transform_input(p, g, prologue, x, first + place, smaller(kPart, count - place), place, zeros_of(worker), v);
@@ -519,8 +393,8 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
       if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
     }
   } else {
-    parallel_for_tasks(g.chunks, g.all * multiply_work, [&](int64_t chunk, int worker) {
-      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.all - first);
+    parallel_for_tasks(g.chunks, g.tiles.all * multiply_work, [&](int64_t chunk, int worker) {
+      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles.all - first);
       float* v = worker_floats(scratch, worker);
       transform_input(p, g, prologue, x, first, count, 0, zeros_of(worker), v);
       for (int64_t group = 0; group < g.groups; ++group)
@@ -529,84 +403,6 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
       if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
     });
   }
-}
-
-// U = G g G^T in double, rounded once, or g where it is transformed late. `turned`: weights for
-// backward-data, w rotated by 180 degrees, C and K exchanged; C and K are those of the convolution computed. scale[k]
-// multiplies output (turned: input) channel k of w.
-struct Weights {
-  const float *w, *scale;
-  int64_t C, K;
-  bool turned;
-
-  static constexpr int64_t kAtOnce = 2;  // channels, whose weights and U stay in the L1 cache
-
-  // g[kAtOnce][9] for channels c0.. and the columns of a panel, read as they lie in w; zero beyond C and K
-  FASTCNN_INLINE void taps(int64_t c0, int64_t panel, double (*g)[9][kNR]) const {
-    const int64_t k0 = panel * kNR, channels = smaller(kAtOnce, C - c0), columns = smaller(kNR, K - k0);
-    for (int64_t c = 0; c < kAtOnce; ++c)
-      for (int64_t tap = 0; tap < 9; ++tap)
-        for (int64_t i = c < channels ? larger(0, columns) : 0; i < kNR; ++i) g[c][tap][i] = 0;
-    for (int64_t tap = 0; tap < 9; ++tap)
-      if (turned) {
-        for (int64_t i = 0; i < columns; ++i) {
-          const float* const from = w + ((8 - tap) * K + k0 + i) * C + c0;
-          prefetch(from - K * C);
-          for (int64_t c = 0; c < channels; ++c) g[c][tap][i] = scale ? from[c] * double{scale[c0 + c]} : from[c];
-        }
-      } else {
-        for (int64_t c = 0; c < channels; ++c) {
-          const float* const from = w + (tap * C + c0 + c) * K + k0;
-          prefetch(from + C * K);
-          prefetch(from + C * K + kLanes);
-          for (int64_t i = 0; i < columns; ++i) g[c][tap][i] = scale ? from[i] * double{scale[k0 + i]} : from[i];
-        }
-      }
-  }
-  static FASTCNN_INLINE void transform(const double (*g)[kNR], float (*u)[kNR]) {
-    double half[6][3][kNR];
-    for (int r = 0; r < 6; ++r)
-      for (int s = 0; s < 3; ++s)
-        for (int64_t i = 0; i < kNR; ++i)
-          half[r][s][i] = kG[r][0] * g[s][i] + kG[r][1] * g[3 + s][i] + kG[r][2] * g[6 + s][i];
-    for (int r = 0; r < 6; ++r)
-      for (int s = 0; s < 6; ++s)
-        for (int64_t i = 0; i < kNR; ++i)
-          u[r * 6 + s][i] =
-              static_cast<float>(kG[s][0] * half[r][0][i] + kG[s][1] * half[r][1][i] + kG[s][2] * half[r][2][i]);
-  }
-};
-
-static void pack(const Problem& p, const float* w, const float* scale, bool turned, float* packed) {
-  const int64_t C = p.C, K = p.K;
-  const bool late = p.late;
-  const Weights weights{w, scale, C, K, turned};
-  const int64_t depth = round_up(C, side(late)), panels = ceil_div(K, kNR);
-  const int64_t group = panels_of_packed_group(panels);
-  constexpr int64_t kRows = kDepth;  // channels a task
-  parallel_for_tasks(panels * (depth / kRows), 36 * C * K * 4, [&](int64_t task, int) {
-    const int64_t panel = task / (depth / kRows), c0 = task % (depth / kRows) * kRows;
-    const int64_t first = panel / group * group, group_panels = smaller(group, panels - first);
-    float* plane = packed + (panel * depth + c0) * 9 * kNR;
-    const int64_t f_step = group_panels * depth * kNR;
-    float* to = packed + (kPoints * first + panel - first) * depth * kNR + c0 * kNR;
-    for (int64_t c1 = 0; c1 < kRows; c1 += Weights::kAtOnce) {
-      double g[Weights::kAtOnce][9][kNR];
-      weights.taps(c0 + c1, panel, g);
-      for (int64_t c = 0; c < Weights::kAtOnce; ++c, to += kNR) {
-        if (late) {
-          for (int64_t tap = 0; tap < 9; ++tap)
-            for (int64_t i = 0; i < kNR; ++i)
-              plane[(tap * kRows + c1 + c) * kNR + i] = static_cast<float>(g[c][tap][i]);
-          continue;
-        }
-        float u[kPoints][kNR];
-        Weights::transform(g[c], u);
-        for (int64_t f = 0; f < kPoints; ++f)
-          for (int64_t i = 0; i < kNR; ++i) to[f * f_step + i] = u[f][i];
-      }
-    }
-  });
 }
 
 FASTCNN_INLINE bool fits(int64_t R, int64_t S, int64_t stride_h, int64_t stride_w, int64_t dilation_h,

@@ -78,6 +78,7 @@ def conv2d_algorithms(
     padding: _Padding = ((0, 0), (0, 0)),
     dilation: _Pair = (1, 1),
     backward_data: bool = False,
+    backward_weights: bool = False,
     batched: bool = False,
 ) -> list[str]:
     """The algorithms that can compute this convolution, the one that would be chosen first."""
@@ -114,6 +115,7 @@ class _Operations:
         padding: _Padding = ((0, 0), (0, 0)),
         dilation: _Pair = (1, 1),
         accumulate: bool = False,
+        algorithm: str | None = None,
     ) -> None: ...
     def bias_backward(self, dy: _F, db: _F, *, accumulate: bool = False) -> None: ...
     def dense_forward(self, x: _F, w: _F, y: _F, *, bias: _F | None = None, relu: bool = False) -> None: ...
@@ -303,6 +305,7 @@ def conv2d_backward_weights(
     padding: _Padding = ((0, 0), (0, 0)),
     dilation: _Pair = (1, 1),
     accumulate: bool = False,
+    algorithm: str | None = None,
 ) -> None: ...
 def bias_backward(dy: _F, db: _F, *, accumulate: bool = False) -> None: ...
 def dense_forward(x: _F, w: _F, y: _F, *, bias: _F | None = None, relu: bool = False) -> None: ...

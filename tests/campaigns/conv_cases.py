@@ -79,6 +79,10 @@ class ConvCase:
         differ = {"gemm": pixels < 16, "winograd": 36 * self.C * self.K * 4 > 4 << 20}
         return [*found, *(f"{algorithm} batched" for algorithm in found if differ[algorithm])]
 
+    def gradient_algorithms(self) -> list[str]:
+        """Return the algorithms that can compute the gradient of the weights."""
+        return _core.conv2d_algorithms((self.H, self.W), self.w_shape, backward_weights=True, **self.options)
+
     def pack(self, w: Array, algorithm: str, **keywords: Any) -> _core.PackedConv2D:
         name, _, batched = algorithm.partition(" ")
         return _core.PackedConv2D(
@@ -161,6 +165,8 @@ LARGE_SHAPES = [
     ConvCase(33, 4, 3, 64, 64, 3, 3, padding=ONE),
     ConvCase(2, 22, 19, 3, 70, 5, 5, (2, 2), ((2, 1), (0, 2)), (1, 2)),  # windows joined for the weights' gradient
     ConvCase(9, 14, 14, 200, 170, 3, 3, padding=ONE),  # Winograd's outer schedule on tile registers, large weights
+    ConvCase(5, 40, 38, 70, 65, 3, 3, padding=ONE),  # several chunks of Winograd's gradient of the weights, apart
+    ConvCase(13, 15, 17, 300, 290, 3, 3, padding=ONE),  # and shared
 ]
 LARGE_CASES = [replace(case, seed=seed) for seed, case in enumerate(LARGE_SHAPES)]
 
@@ -203,7 +209,9 @@ def winograd_backward_magnitude(case: ConvCase, dy: Array, w: Array) -> Array:
 def expected_backward_weights(case: ConvCase, x: Array, dy: Array) -> Expected:
     r = reference.conv2d_backward_weights(x, dy, case.w_shape, **case.options)
     S = reference.magnitude(reference.conv2d_backward_weights, x, dy, case.w_shape, **case.options)
-    return Expected(r, S, case.N * case.window.P * case.window.Q)
+    S_w = reference.conv2d_winograd_backward_weights(x, dy, case.padding, absolute=True) if case.winograd else None
+    tiles = case.N * -(-case.window.P // 4) * -(-case.window.Q // 4)
+    return Expected(r, S, case.N * case.window.P * case.window.Q, S_w, tiles)
 
 
 class ConvData:
@@ -266,7 +274,9 @@ def judge_conv(case: ConvCase, out: Out, on_threads: OnThreads) -> Iterator[Verd
             for algorithm in case.algorithms(backward):
                 for judge in judges:
                     yield from row(op, algorithm, isa, str(case), judge, data, algorithm, out, on_threads)
-        yield from row("conv2d_backward_weights", "gemm", isa, str(case), backward_weights, data, out, on_threads)
+        for algorithm in case.gradient_algorithms():
+            arguments = backward_weights, data, algorithm, out, on_threads
+            yield from row("conv2d_backward_weights", algorithm, isa, str(case), *arguments)
 
 
 def row(op: str, algorithm: str, isa: str, case: str, judge: Judge, *arguments: Any) -> Iterator[Verdict]:
@@ -423,16 +433,16 @@ def backward_data(data: ConvData, algorithm: str, out: Out, on_threads: OnThread
     return expected.judge(on_threads(run), algorithm)
 
 
-def backward_weights(data: ConvData, out: Out, on_threads: OnThreads) -> dict[str, Any]:
-    accumulate = bool(data.bits[4])
+def backward_weights(data: ConvData, algorithm: str, out: Out, on_threads: OnThreads) -> dict[str, Any]:
+    options = {"accumulate": bool(data.bits[4]), "algorithm": algorithm, **data.case.options}
 
     def run() -> Array:
-        dw = out(data.before_w) if accumulate else out(data.case.w_shape)
-        call("conv2d_backward_weights", data.x, data.dy, dw, accumulate=accumulate, **data.case.options)
+        dw = out(data.before_w) if options["accumulate"] else out(data.case.w_shape)
+        call("conv2d_backward_weights", data.x, data.dy, dw, **options)
         return dw
 
-    expected = data.weights.plus(data.before_w) if accumulate else data.weights
-    return expected.judge(on_threads(run), "gemm")
+    expected = data.weights.plus(data.before_w) if options["accumulate"] else data.weights
+    return expected.judge(on_threads(run), algorithm)
 
 
 def judge_conv_exact(case: ConvCase, out: Out) -> Iterator[Verdict]:
@@ -456,8 +466,8 @@ def judge_conv_exact(case: ConvCase, out: Out) -> Iterator[Verdict]:
         call("conv2d_backward_data", g, turned, dx)
         call("conv2d_backward_data", g, turned, more_dx, accumulate=True)
         dw, more_dw = out(case.w_shape), out(before_w)
-        call("conv2d_backward_weights", x, g, dw, **case.options)
-        call("conv2d_backward_weights", x, g, more_dw, accumulate=True, **case.options)
+        call("conv2d_backward_weights", x, g, dw, algorithm="gemm", **case.options)
+        call("conv2d_backward_weights", x, g, more_dw, accumulate=True, algorithm="gemm", **case.options)
         products = [np.vdot(a.astype(np.float64), b) for a, b in ((y, g), (dx, x), (dw, w))]
         for op, results in {
             "conv2d_forward": [(y, r), (added, r + bias + residual)],

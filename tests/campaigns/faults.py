@@ -30,6 +30,8 @@ class Fault:
 
 PROBLEM, ROWS, FINISH = "kernels/conv_problem.hpp", "kernels/conv_rows.hpp", "kernels/conv_finish.hpp"
 GEMM, WINOGRAD, WEIGHTS = "kernels/conv_gemm.hpp", "kernels/conv_winograd.hpp", "kernels/conv_weights.hpp"
+WINOGRAD_TRANSFORMS, WINOGRAD_PACKING = "kernels/winograd_transforms.hpp", "kernels/winograd_packing.hpp"
+WEIGHTS_WINOGRAD = "kernels/conv_weights_winograd.hpp"
 CONV, DENSE, POOL, NORM = "kernels/conv.cpp", "kernels/dense.cpp", "kernels/pool.cpp", "kernels/norm.cpp"
 POINTWISE, SOFTMAX, OPTIM = "kernels/pointwise.cpp", "kernels/softmax.cpp", "kernels/optim.cpp"
 LOSS, TILES, CONV_TILES = "kernels/loss.cpp", "simd/tiles.hpp", "kernels/conv_tiles.hpp"
@@ -198,25 +200,25 @@ FAULTS = [
         "top and left padding swapped in Winograd's backward-data",
     ),
     Fault(
-        WINOGRAD,
-        "g.tiles_w = ceil_div(p.Q, kTile);",
-        "g.tiles_w = larger(1, p.Q / kTile);",
+        WINOGRAD_TRANSFORMS,
+        "columns = ceil_div(p.Q, kTile);",
+        "columns = larger(1, p.Q / kTile);",
         "the partial tiles at the right edge are missing",
     ),
     Fault(
-        WINOGRAD,
+        WINOGRAD_TRANSFORMS,
         "const bool inside = h >= 0 && h < p.H && w >= 0 && w < p.W;",
         "const bool inside = h >= 0 && h < p.H && w >= 0 && w <= p.W;",
         "a tile reads one column too many",
     ),
     Fault(
-        WINOGRAD,
+        WINOGRAD_TRANSFORMS,
         "odd_b = (x3 - x1 * kA2) * kB;",
         "odd_b = (x3 - x1 * kA2) * kA;",
         "a wrong constant in the input transform",
     ),
     Fault(
-        WINOGRAD,
+        WINOGRAD_TRANSFORMS,
         "difference_a * kA3 + difference_b * kB3 + m5;",
         "difference_a * kA3 + difference_b * kB3;",
         "the point at infinity is missing in the output transform",
@@ -228,7 +230,10 @@ FAULTS = [
         "channels up to the next multiple of 16 are not cleared",
     ),
     Fault(
-        WINOGRAD, "if (prologue.mean && x != zeros) {", "if (prologue.mean) {", "the prologue normalises the padding"
+        WINOGRAD_TRANSFORMS,
+        "if (prologue.mean && x != zeros) {",
+        "if (prologue.mean) {",
+        "the prologue normalises the padding",
     ),
     Fault(
         WINOGRAD,
@@ -255,7 +260,7 @@ FAULTS = [
         "partial tiles count as full in the statistics",
     ),
     Fault(
-        WINOGRAD,
+        WINOGRAD_PACKING,
         "w + ((8 - tap) * K + k0 + i) * C + c0;",
         "w + (tap * K + k0 + i) * C + c0;",
         "the window is not turned for backward-data",
@@ -286,13 +291,13 @@ FAULTS = [
         "the last plane of each row is missing for weights transformed late",
     ),
     Fault(
-        WINOGRAD,
+        WINOGRAD_PACKING,
         "i = c < channels ? larger(0, columns) : 0;",
         "i = larger(0, columns);",
         "packed channels up to a multiple of 16 are not cleared",
     ),
     Fault(
-        WINOGRAD,
+        WINOGRAD_PACKING,
         "scale ? from[i] * double{scale[k0 + i]} : from[i]",
         "from[i]",
         "the folded scale is missing in Winograd's weights",
@@ -704,6 +709,67 @@ FAULTS = [
         "smaller(g.packed_group, g.panels - packed_first) * panel_floats",
         "g.packed_group * panel_floats",
         "planes of the last packed group are taken for full ones",
+        "amx",
+    ),
+    Fault(
+        WEIGHTS_WINOGRAD,
+        "none || h >= s.P || w >= s.Q ? nullptr",
+        "none || h >= s.P ? nullptr",
+        "outputs right of the map count in Winograd's weight gradients",
+    ),
+    Fault(
+        WEIGHTS_WINOGRAD,
+        "t[2 * step] = (sum_b - sum_a) * third + u5;",
+        "t[2 * step] = (sum_b - sum_a) * third;",
+        "the point at infinity is missing in Winograd's weight gradients",
+    ),
+    Fault(
+        WEIGHTS_WINOGRAD,
+        "odd_b = y1 * kB + y3 * kB3;",
+        "odd_b = y1 * kB + y3 * kA3;",
+        "a wrong constant in the transform of gradients",
+    ),
+    Fault(
+        WEIGHTS_WINOGRAD,
+        "groups, chunk == 0, m.parts",
+        "groups, true, m.parts",
+        "only the last shared chunk counts in Winograd's weight gradients",
+    ),
+    Fault(
+        WEIGHTS_WINOGRAD,
+        "groups, chunk == begin, m.parts",
+        "groups, true, m.parts",
+        "only a part's last chunk counts in Winograd's weight gradients",
+    ),
+    Fault(
+        WEIGHTS_WINOGRAD,
+        "winograd_memory(s, g, scratch, worker).sums, !accumulate,",
+        "winograd_memory(s, g, scratch, worker).sums, true,",
+        "Winograd's shared weight gradients forget what they are added to",
+    ),
+    Fault(
+        WEIGHTS_WINOGRAD,
+        "const bool fresh = g.parts > 1 || !accumulate;\n    float* const to = of_parts",
+        "const bool fresh = true;\n    float* const to = of_parts",
+        "Winograd's weight gradients of one part forget what they are added to",
+    ),
+    Fault(
+        WEIGHTS_WINOGRAD,
+        "g.parts > 1 ? part * g.size : 0",
+        "0",
+        "the parts of Winograd's weight gradients overwrite each other",
+    ),
+    Fault(
+        WEIGHTS_WINOGRAD,
+        "if (!fresh) tile.add_from(sums + row * kNR, kNR);",
+        "if (!fresh && row) tile.add_from(sums + row * kNR, kNR);",
+        "the first rows of a block forget earlier chunks",
+    ),
+    Fault(
+        WEIGHTS_WINOGRAD,
+        "if (fresh && first == 0) {",
+        "if (fresh) {",
+        "only the last groups of a chunk count",
         "amx",
     ),
 ]

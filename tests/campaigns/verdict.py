@@ -37,7 +37,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Expected:
-    """A float64 result r and its magnitudes: S of a direct sum of `terms` products, S_w of Winograd over `channels`."""
+    """A float64 result r and its magnitudes: S of a direct sum of `terms` products, S_w of Winograd over `channels`.
+
+    Where Winograd computes the gradient of weights, `channels` are the tiles that it sums.
+    """
 
     r: Array
     S: Array

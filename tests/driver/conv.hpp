@@ -127,19 +127,21 @@ inline void check_conv_backward_data(const Conv2DShape& s, Conv2DAlgorithm algor
   }
 }
 
-inline void check_conv_backward_weights(const Conv2DShape& s) {
-  const int64_t weights = s.R * s.S * s.C * s.K;
+inline void check_conv_backward_weights(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
+  const bool winograd = algorithm == Conv2DAlgorithm::winograd;
+  const int64_t tiles = s.N * ((s.P + 3) / 4) * ((s.Q + 3) / 4), weights = s.R * s.S * s.C * s.K;
   const Floats x = integers(s.N * s.H * s.W * s.C), dy = integers(s.N * s.P * s.Q * s.K), before = integers(weights);
   for (const bool accumulate : {false, true}) {
     Floats dw = accumulate ? before : Floats(weights);
-    run("conv2d_backward_weights", table->conv2d_backward_weights_scratch(s), {output(dw)},
+    run("conv2d_backward_weights", table->conv2d_backward_weights_scratch(s, algorithm), {output(dw)},
         [&](const Scratch& scratch) {
-          table->conv2d_backward_weights(s, x.data(), dy.data(), accumulate, dw.data(), scratch);
+          table->conv2d_backward_weights(s, algorithm, x.data(), dy.data(), accumulate, dw.data(), scratch);
         });
     Values want(at(weights));
     for_products(s, [&](int64_t y, int64_t i, int64_t j) { want[at(j)].add(static_cast<double>(dy[y] * x[i])); });
     for (int64_t i = 0; accumulate && i < weights; ++i) want[at(i)].value += static_cast<double>(before[i]);
-    compare("conv2d_backward_weights", dw, want);
+    for (Value& v : want) v.size += winograd ? static_cast<double>(9 * 16 * tiles) : 0;
+    compare("conv2d_backward_weights", dw, want, winograd ? 64 * (2 * std::sqrt(static_cast<double>(tiles)) + 8) : 0);
   }
 }
 
@@ -178,10 +180,12 @@ inline void check_convolutions() {
                 std::to_string(s.S) + " stride " + std::to_string(s.stride_h);
     for (const Conv2DAlgorithm algorithm : {Conv2DAlgorithm::gemm, Conv2DAlgorithm::winograd,
                                             Conv2DAlgorithm::gemm_batched, Conv2DAlgorithm::winograd_late}) {
-      if (table->conv2d_can(s, algorithm)) check_conv(s, algorithm);
-      if (table->conv2d_backward_data_can(s, algorithm)) check_conv_backward_data(s, algorithm);
+      if (!table->conv2d_can(s, algorithm)) continue;
+      check_conv(s, algorithm);
+      check_conv_backward_data(s, algorithm);
     }
-    check_conv_backward_weights(s);
+    check_conv_backward_weights(s, Conv2DAlgorithm::gemm);
+    if (table->conv2d_can(s, Conv2DAlgorithm::winograd)) check_conv_backward_weights(s, Conv2DAlgorithm::winograd);
   }
 }
 

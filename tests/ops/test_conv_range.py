@@ -111,9 +111,10 @@ def test_special_values_in_weight_gradients(value: float, shape: str) -> None:
         pairs = [(a, b, expected_backward_weights(case, a, b)) for a, b in ((special_x, dy), (x, special_dy))]
         for isa in each_isa():
             for a, b, expected in pairs:
-                dw = np.zeros(case.w_shape, np.float32)
-                _core.conv2d_backward_weights(a, b, dw, **case.options)
-                check_special(f"conv2d_backward_weights[{isa}-gemm-{case}]", dw, expected, "gemm")
+                for algorithm in case.gradient_algorithms():
+                    dw = np.zeros(case.w_shape, np.float32)
+                    _core.conv2d_backward_weights(a, b, dw, algorithm=algorithm, **case.options)
+                    check_special(f"conv2d_backward_weights[{isa}-{algorithm}-{case}]", dw, expected, algorithm)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -144,7 +145,7 @@ def test_denormals_are_kept(isa: str) -> None:
         assert np.array_equal(y, reference.conv2d_forward(x, w, **case.options) * tiny)
         _core.conv2d_backward_data(dy * tiny, case.pack(w, "gemm", backward_data=True), dx)
         assert np.array_equal(dx, reference.conv2d_backward_data(dy, w, case.x_shape, **case.options) * tiny)
-        _core.conv2d_backward_weights(x * tiny, dy, dw, **case.options)
+        _core.conv2d_backward_weights(x * tiny, dy, dw, algorithm="gemm", **case.options)
         assert np.array_equal(dw, reference.conv2d_backward_weights(x, dy, case.w_shape, **case.options) * tiny)
 
 
@@ -231,19 +232,27 @@ def test_weight_gradients_of_any_magnitude(isa: str, case: ConvCase) -> None:
     for low, high in ((-70, -45), (-20, 20), (50, 58)):
         of_x, of_dy = powers(rng, low, high, case.C), powers(rng, low, high, case.K)
         dw = np.ones(case.w_shape, np.float32)
-        _core.conv2d_backward_weights(
-            (x * of_x).astype(np.float32), (dy * of_dy).astype(np.float32), dw, **case.options
-        )
+        a, b = (x * of_x).astype(np.float32), (dy * of_dy).astype(np.float32)
+        _core.conv2d_backward_weights(a, b, dw, algorithm="gemm", **case.options)
         unit = of_x[:, None] * of_dy
         within = (unit >= reference.SMALLEST_FLOAT32) & (unit <= 2.0**110)
         assert np.count_nonzero(within) > within.size / 10
         assert np.array_equal(dw[..., within], (exact * unit).astype(np.float32)[..., within])
     x[0, 3, 4, 5] = np.nan
     dw = np.ones(case.w_shape, np.float32)
-    _core.conv2d_backward_weights(x, dy, dw, accumulate=True, **case.options)
+    _core.conv2d_backward_weights(x, dy, dw, accumulate=True, algorithm="gemm", **case.options)
     others = np.arange(case.C) != 5
     assert np.array_equal(dw[:, :, others], (exact + 1).astype(np.float32)[:, :, others])
     assert np.any(np.isnan(dw[:, :, 5]))
+
+
+def check_weight_gradients(isa: str, case: ConvCase, x: Array, dy: Array) -> None:
+    expected = expected_backward_weights(case, x, dy)
+    for algorithm in case.gradient_algorithms():
+        dw = np.empty(case.w_shape, np.float32)
+        _core.conv2d_backward_weights(x, dy, dw, algorithm=algorithm, **case.options)
+        verdict = expected.judge(dw, algorithm)
+        assert verdict["units"] <= verdict["gate"], f"{isa}-{algorithm}"
 
 
 TINY = [ConvCase(40, 4, 4, 64, 33, 3, 3, padding=ONE), ConvCase(2, 14, 15, 64, 64, 3, 3, padding=ONE)]
@@ -269,10 +278,7 @@ def test_tiny_values_beside_usual_ones(isa: str, case: ConvCase) -> None:
                 _core.conv2d_forward(x, packed, out)
             verdict = expected.judge(out, algorithm)
             assert verdict["units"] <= verdict["gate"], f"{isa}-{algorithm}, backward: {backward}"
-    dw = np.empty(case.w_shape, np.float32)
-    _core.conv2d_backward_weights(x, dy, dw, **case.options)
-    verdict = expected_backward_weights(case, x, dy).judge(dw, "gemm")
-    assert verdict["units"] <= verdict["gate"], isa
+    check_weight_gradients(isa, case, x, dy)
 
 
 @pytest.mark.parametrize("images", [slice(0, 32), slice(32, 64), slice(64, 70)], ids=str)
@@ -282,10 +288,7 @@ def test_a_tiny_channel_of_some_images_in_weight_gradients(isa: str, images: sli
     rng = np.random.default_rng(0)
     x, dy = normal(rng, *case.x_shape), normal(rng, *case.y_shape)
     x[images, :, :, 5] *= np.float32(2.0**-70)
-    dw = np.empty(case.w_shape, np.float32)
-    _core.conv2d_backward_weights(x, dy, dw, **case.options)
-    verdict = expected_backward_weights(case, x, dy).judge(dw, "gemm")
-    assert verdict["units"] <= verdict["gate"], isa
+    check_weight_gradients(isa, case, x, dy)
 
 
 def test_a_tiny_channel_beside_windows_on_pictures(isa: str) -> None:
@@ -294,10 +297,7 @@ def test_a_tiny_channel_beside_windows_on_pictures(isa: str) -> None:
     rng = np.random.default_rng(0)
     x, dy = normal(rng, *case.x_shape), normal(rng, *case.y_shape)
     dy[..., 5] *= np.float32(2.0**-90)
-    dw = np.empty(case.w_shape, np.float32)
-    _core.conv2d_backward_weights(x, dy, dw, **case.options)
-    verdict = expected_backward_weights(case, x, dy).judge(dw, "gemm")
-    assert verdict["units"] <= verdict["gate"], isa
+    check_weight_gradients(isa, case, x, dy)
 
 
 SPREAD = [ConvCase(3, 20, 21, 2, 9, 3, 3, padding=ONE), ConvCase(2, 30, 31, 17, 5, 1, 1)]

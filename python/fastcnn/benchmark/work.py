@@ -141,7 +141,7 @@ def _conv2d_arrays(shape: Convolution, batch: int) -> tuple[Array, Array, tuple[
 def _products(
     exact: Array, magnitude: Callable[[], Array], terms: int, winograd: tuple[Array, int] | None
 ) -> tuple[list[Bound], list[Bound]]:
-    """Return the bounds of sums of `terms` products; of Winograd's with S_w over that many channels."""
+    """Return the bounds of sums of `terms` products; of Winograd's with S_w over that many channels or tiles."""
     direct = Bound(exact, magnitude(), reference.gate(terms), terms)
     ours = Bound(exact, winograd[0], reference.winograd_gate(winograd[1]), terms) if winograd else direct
     return [ours], [direct]
@@ -210,12 +210,22 @@ def _conv2d_backward(shape: Convolution, batch: int) -> Iterator[Work]:
         del dx, dz
     dw, dv = _memory(*w.shape), _memory(*w.shape)
 
-    def weights_magnitude() -> Array:
-        return reference.magnitude(reference.conv2d_backward_weights, x64, dy64, w.shape, **options)
+    algorithm = _core.conv2d_algorithms((shape.H, shape.W), w.shape, backward_weights=True, **options)[0]
+
+    def weights_bounds(exact: Any) -> tuple[list[Bound], list[Bound]]:
+        winograd = None
+        if algorithm == "winograd":
+            S = reference.conv2d_winograd_backward_weights(x64, dy64, shape.padding, absolute=True)
+            winograd = S, batch * -(-y_shape[1] // 4) * -(-y_shape[2] // 4)
+
+        def magnitude() -> Array:
+            return reference.magnitude(reference.conv2d_backward_weights, x64, dy64, w.shape, **options)
+
+        return _products(exact, magnitude, math.prod(y_shape[:3]), winograd)
 
     yield Work(
         "conv2d_backward_weights",
-        "gemm",
+        algorithm,
         2 * batch * shape.macs,
         _nbytes(x, dy, dw),
         _program(lambda program: program.conv2d_backward_weights(x, dy, dw, **options)),
@@ -223,7 +233,7 @@ def _conv2d_backward(shape: Convolution, batch: int) -> Iterator[Work]:
         numpy32.conv2d_backward_weights(x, dy, dv, shape.strides, shape.padding),
         [dv],
         lambda: reference.conv2d_backward_weights(x64, dy64, w.shape, **options),
-        lambda exact: _products(exact, weights_magnitude, math.prod(y_shape[:3]), None),  # type: ignore[arg-type]
+        weights_bounds,
     )
 
 

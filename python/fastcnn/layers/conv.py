@@ -265,6 +265,7 @@ class FusedConv2D(Step):
                 padding=padding,
                 dilation=layer.dilation_rate,
                 accumulate=added,
+                algorithm=ALGORITHMS[layer.algorithm],
             )
         if dx is not None:
             size = x.shape[1], x.shape[2]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastcnn.models.training import Trainer
 
 _WORDS = {engine: word for word, engine in ALGORITHMS.items() if word is not None}
-_HEADER = ("Convolution", "Image", "Forward", "In training", "Backward data", "Possible", "Forced")
+_HEADER = ("Convolution", "Image", "Forward", "In training", "Backward data", "Backward weights", "Possible", "Forced")
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class ConvAlgorithms:
     """The algorithms of one convolution for one shape of image.
 
     `image` is [H, W, C] of one input sample. `forward`, `training` (the forward run of `fit`, whose batches share the
-    weights each time these are packed) and `backward_data`, the gradient of the input, are what is used, "direct" or
-    "winograd"; `backward_data` is None where training needs no such gradient. `possible` can compute all of them;
-    `forced` is the layer's own `algorithm`, None where the engine chooses.
+    weights each time these are packed), `backward_data`, the gradient of the input, and `backward_weights`, that of the
+    kernel, are what is used, "direct" or "winograd"; a gradient is None where training needs none. `possible` can
+    compute all of them; `forced` is the layer's own `algorithm`, None where the engine chooses.
     """
 
     layer: str
@@ -34,6 +34,7 @@ class ConvAlgorithms:
     forward: str
     training: str
     backward_data: str | None
+    backward_weights: str | None
     possible: tuple[str, ...]
     forced: str | None
 
@@ -45,7 +46,7 @@ class AlgorithmTable(tuple[ConvAlgorithms, ...]):
         rows = [_HEADER]
         for row in self:
             image = "x".join(map(str, row.image))
-            used = (row.forward, row.training, row.backward_data or "-")
+            used = (row.forward, row.training, row.backward_data or "-", row.backward_weights or "-")
             rows.append((row.layer, image, *used, ", ".join(row.possible), row.forced or "-"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -61,8 +62,9 @@ def algorithms(model: Trainer) -> AlgorithmTable:
         if isinstance(node.layer, FusedConv2D):
             step, image = node.layer, node.inputs[-1].sample_shape
             forward = _used(step, image)
-            row = ConvAlgorithms(step.name, image, forward, forward, None, _possible(step, image), step.layer.algorithm)
-            rows[step.layer, image, step.padding(image)] = row
+            rows[step.layer, image, step.padding(image)] = ConvAlgorithms(
+                step.name, image, forward, forward, None, None, _possible(step, image), step.layer.algorithm
+            )
     training = Recipe(model._sinks, trained=_trained(model))
     number = {node: i for i, node in enumerate(training.nodes)}
     for node in training.nodes:
@@ -70,6 +72,8 @@ def algorithms(model: Trainer) -> AlgorithmTable:
             step, image = node.layer, node.inputs[-1].sample_shape
             key, batched = (step.layer, image, step.padding(image)), step.layer in training.trained
             rows[key] = replace(rows[key], training=_used(step, image, batched=batched))
+            if batched:
+                rows[key] = replace(rows[key], backward_weights=_used(step, image, backward_weights=True))
             if number[node.inputs[-1]] in training.active:
                 rows[key] = replace(rows[key], backward_data=_used(step, image, backward_data=True, batched=batched))
     return AlgorithmTable(rows.values())
@@ -122,13 +126,11 @@ def _any_image(layer: Conv2D) -> Shape:
     return *layer.extent, layer.kernel.shape[2]
 
 
-def _used(step: FusedConv2D, image: Shape, *, backward_data: bool = False, batched: bool = False) -> str:
-    return step.layer.algorithm or _possible(step, image, backward_data=backward_data, batched=batched)[0]
+def _used(step: FusedConv2D, image: Shape, **options: bool) -> str:
+    return step.layer.algorithm or _possible(step, image, **options)[0]
 
 
-def _possible(
-    step: FusedConv2D, image: Shape, *, backward_data: bool = False, batched: bool = False
-) -> tuple[str, ...]:
+def _possible(step: FusedConv2D, image: Shape, **options: bool) -> tuple[str, ...]:
     """Return the words for the engine's algorithms, its choice first."""
     layer = step.layer
     found = _core.conv2d_algorithms(
@@ -137,8 +139,7 @@ def _possible(
         strides=layer.strides,
         padding=step.padding(image),
         dilation=layer.dilation_rate,
-        backward_data=backward_data,
-        batched=batched,
+        **options,
     )
     return tuple(_WORDS[algorithm] for algorithm in found)
 

@@ -59,23 +59,24 @@ def conv2d(window: int, stride: int, channels: int, algorithm: str) -> Findings:
         turned = w[::-1, ::-1].swapaxes(2, 3)
         S = reference.conv2d_winograd_forward(x, w, ONE, absolute=True)
         S_dx = reference.conv2d_winograd_forward(dy, turned, ONE, absolute=True)
+        S_dw = reference.conv2d_winograd_backward_weights(x, dy, ONE, absolute=True)
         gate, gate_dx = reference.winograd_gate(channels), reference.winograd_gate(w.shape[3])
+        gate_dw = reference.winograd_gate(x.shape[0] * -(-r.shape[1] // 4) * -(-r.shape[2] // 4))
     else:
         S = reference.conv2d_magnitude(x, w, **options)
         S_dx = reference.magnitude(reference.conv2d_backward_data, dy, w, x.shape, **options)
+        S_dw = reference.magnitude(reference.conv2d_backward_weights, x, dy, w.shape, **options)
         gate, gate_dx = reference.gate(window**2 * channels), reference.gate(window**2 * w.shape[3])
-    y, dx = empty(r), empty(x)
+        gate_dw = reference.gate(dy[..., 0].size)
+    y, dx, dw = empty(r), empty(x), empty(w)
     _core.conv2d_forward(x, _core.PackedConv2D(w, x.shape[1:3], algorithm=algorithm, **options), y)
     packed = _core.PackedConv2D(w, x.shape[1:3], algorithm=algorithm, backward_data=True, **options)
     _core.conv2d_backward_data(dy, packed, dx)
     yield "forward", share(y, r, S, gate, window**2 * channels)
     yield "backward data", share(dx, r_dx, S_dx, gate_dx, window**2 * w.shape[3])
-    if algorithm == "gemm":
-        dw, terms = empty(w), dy[..., 0].size
-        _core.conv2d_backward_weights(x, dy, dw, **options)
-        r_dw = reference.conv2d_backward_weights(x, dy, w.shape, **options)
-        S_dw = reference.magnitude(reference.conv2d_backward_weights, x, dy, w.shape, **options)
-        yield "backward weights", share(dw, r_dw, S_dw, reference.gate(terms), terms)
+    _core.conv2d_backward_weights(x, dy, dw, algorithm=algorithm, **options)
+    r_dw = reference.conv2d_backward_weights(x, dy, w.shape, **options)
+    yield "backward weights", share(dw, r_dw, S_dw, gate_dw, dy[..., 0].size)
 
 
 def dense() -> Findings:

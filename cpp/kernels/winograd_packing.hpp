@@ -1,0 +1,110 @@
+// Winograd's weights: transformed when packed, or as they are where that happens when they are used.
+//
+// Small ones are packed transformed, [group][36][panel][C][NR], so that a group's weights are one stream. Large ones
+// that no batch shares are packed as for the direct convolution: U is four times the weights, and memory is slower than
+// the transform.
+#pragma once
+#include "kernels/winograd_transforms.hpp"
+
+namespace fastcnn::FASTCNN_ISA {
+namespace winograd {
+
+constexpr int64_t kMostPanels = 8;
+FASTCNN_INLINE int64_t panels_of_packed_group(int64_t panels) {
+  return smaller(FASTCNN_TILES ? kMostPanels : panels >= 32 ? 4 : 2, panels);
+}
+
+// Few tiles, of images that do not share the weights, and more U than stays in a cache from one image to the next: 9
+// weights and a transform come sooner than 36 values.
+FASTCNN_INLINE bool transformed_late(int64_t C, int64_t K, int64_t P, int64_t Q, bool batched) {
+  return !batched && kPoints * C * K * 4 > (int64_t{4} << 20) && ceil_div(P, kTile) * ceil_div(Q, kTile) <= 24;
+}
+
+// Products on tile registers, but for weights transformed late: their products are few.
+FASTCNN_INLINE bool on_tiles(bool late) { return FASTCNN_TILES && !late; }
+FASTCNN_INLINE int64_t side(bool late) { return on_tiles(late) ? 2 * kDepth : kDepth; }
+
+FASTCNN_INLINE int64_t packed_size(const Problem& p) {
+  return (p.late ? 9 : kPoints) * round_up(p.C, side(p.late)) * round_up(p.K, kNR);
+}
+
+// U = G g G^T in double, rounded once, or g where it is transformed late. `turned`: weights for
+// backward-data, w rotated by 180 degrees, C and K exchanged; C and K are those of the convolution computed. scale[k]
+// multiplies output (turned: input) channel k of w.
+struct Weights {
+  const float *w, *scale;
+  int64_t C, K;
+  bool turned;
+
+  static constexpr int64_t kAtOnce = 2;  // channels, whose weights and U stay in the L1 cache
+
+  // g[kAtOnce][9] for channels c0.. and the columns of a panel, read as they lie in w; zero beyond C and K
+  FASTCNN_INLINE void taps(int64_t c0, int64_t panel, double (*g)[9][kNR]) const {
+    const int64_t k0 = panel * kNR, channels = smaller(kAtOnce, C - c0), columns = smaller(kNR, K - k0);
+    for (int64_t c = 0; c < kAtOnce; ++c)
+      for (int64_t tap = 0; tap < 9; ++tap)
+        for (int64_t i = c < channels ? larger(0, columns) : 0; i < kNR; ++i) g[c][tap][i] = 0;
+    for (int64_t tap = 0; tap < 9; ++tap)
+      if (turned) {
+        for (int64_t i = 0; i < columns; ++i) {
+          const float* const from = w + ((8 - tap) * K + k0 + i) * C + c0;
+          prefetch(from - K * C);
+          for (int64_t c = 0; c < channels; ++c) g[c][tap][i] = scale ? from[c] * double{scale[c0 + c]} : from[c];
+        }
+      } else {
+        for (int64_t c = 0; c < channels; ++c) {
+          const float* const from = w + (tap * C + c0 + c) * K + k0;
+          prefetch(from + C * K);
+          prefetch(from + C * K + kLanes);
+          for (int64_t i = 0; i < columns; ++i) g[c][tap][i] = scale ? from[i] * double{scale[k0 + i]} : from[i];
+        }
+      }
+  }
+  static FASTCNN_INLINE void transform(const double (*g)[kNR], float (*u)[kNR]) {
+    double half[6][3][kNR];
+    for (int r = 0; r < 6; ++r)
+      for (int s = 0; s < 3; ++s)
+        for (int64_t i = 0; i < kNR; ++i)
+          half[r][s][i] = kG[r][0] * g[s][i] + kG[r][1] * g[3 + s][i] + kG[r][2] * g[6 + s][i];
+    for (int r = 0; r < 6; ++r)
+      for (int s = 0; s < 6; ++s)
+        for (int64_t i = 0; i < kNR; ++i)
+          u[r * 6 + s][i] =
+              static_cast<float>(kG[s][0] * half[r][0][i] + kG[s][1] * half[r][1][i] + kG[s][2] * half[r][2][i]);
+  }
+};
+
+static void pack(const Problem& p, const float* w, const float* scale, bool turned, float* packed) {
+  const int64_t C = p.C, K = p.K;
+  const bool late = p.late;
+  const Weights weights{w, scale, C, K, turned};
+  const int64_t depth = round_up(C, side(late)), panels = ceil_div(K, kNR);
+  const int64_t group = panels_of_packed_group(panels);
+  constexpr int64_t kRows = kDepth;  // channels a task
+  parallel_for_tasks(panels * (depth / kRows), 36 * C * K * 4, [&](int64_t task, int) {
+    const int64_t panel = task / (depth / kRows), c0 = task % (depth / kRows) * kRows;
+    const int64_t first = panel / group * group, group_panels = smaller(group, panels - first);
+    float* plane = packed + (panel * depth + c0) * 9 * kNR;
+    const int64_t f_step = group_panels * depth * kNR;
+    float* to = packed + (kPoints * first + panel - first) * depth * kNR + c0 * kNR;
+    for (int64_t c1 = 0; c1 < kRows; c1 += Weights::kAtOnce) {
+      double g[Weights::kAtOnce][9][kNR];
+      weights.taps(c0 + c1, panel, g);
+      for (int64_t c = 0; c < Weights::kAtOnce; ++c, to += kNR) {
+        if (late) {
+          for (int64_t tap = 0; tap < 9; ++tap)
+            for (int64_t i = 0; i < kNR; ++i)
+              plane[(tap * kRows + c1 + c) * kNR + i] = static_cast<float>(g[c][tap][i]);
+          continue;
+        }
+        float u[kPoints][kNR];
+        Weights::transform(g[c], u);
+        for (int64_t f = 0; f < kPoints; ++f)
+          for (int64_t i = 0; i < kNR; ++i) to[f * f_step + i] = u[f][i];
+      }
+    }
+  });
+}
+
+}  // namespace winograd
+}  // namespace fastcnn::FASTCNN_ISA
