@@ -539,6 +539,28 @@ def test_folding_stops_where_a_gradient_must_pass():
     assert all(node.layer.folds for node in nodes if isinstance(node.layer, FusedConv2D))
 
 
+def test_a_normalisation_is_left_to_the_only_convolution_that_reads_it():
+    model = make(residual)
+    trained = layers_of(model)
+    convs = fused_convolutions(model.outputs, trained)
+    given = [conv.norm for conv in convs if conv.left_to_reader]
+    assert [conv.prologue for conv in convs if conv.prologue] == given
+    # inside the blocks, but not the stem's, which pooling reads, nor the shortcut's and the last ones, which are added
+    assert [norm.layer.name for norm in given if norm] == [
+        layer.name
+        for layer, follower in zip(model.layers, model.layers[2:], strict=False)
+        if isinstance(layer, BatchNormalization) and isinstance(follower, Conv2D)
+    ]
+    assert len(given) == 3
+    assert not any(conv.left_to_reader for conv in fused_convolutions(model.outputs, trained=frozenset()))
+    both = Model(model.input, [*model.outputs, given[0].layer.output])
+    assert len([conv for conv in fused_convolutions(both.outputs, trained) if conv.left_to_reader]) == 2
+
+
+def fused_convolutions(outputs, trained):
+    return [n.layer for n in topological(fuse(lower(outputs, trained))) if isinstance(n.layer, FusedConv2D)]
+
+
 def test_nothing_runs_backward_below_the_lowest_trained_layer():
     model = make(residual)
     recipe = Recipe(model.outputs, trained=frozenset([model.layers[-1]]), loss=LOSS)

@@ -164,6 +164,16 @@ class PackedConv2D {
   std::vector<float> scale_, folded_bias_;
 };
 
+using PrologueArrays = std::optional<std::tuple<Array, Array, Array, bool>>;
+
+Prologue prologue_of(PyProgram& p, const Check& check, const PrologueArrays& prologue, int64_t C) {
+  if (!prologue) return {nullptr, nullptr, nullptr, false};
+  const auto& [mean, scale, shift, relu] = *prologue;
+  p.keep(mean, scale, shift);
+  return {check.in("prologue mean", mean, {C}), check.in("prologue scale", scale, {C}),
+          check.in("prologue shift", shift, {C}), relu};
+}
+
 using SharedPacked = std::shared_ptr<PackedConv2D>;
 
 void same_isa(const Check& check, const PyProgram& p, const PackedConv2D& w) {
@@ -172,8 +182,8 @@ void same_isa(const Check& check, const PyProgram& p, const PackedConv2D& w) {
 }
 
 void conv2d_forward(PyProgram& p, Array x, SharedPacked w, Array y, OptionalArray residual, bool relu,
-                    const std::optional<std::tuple<Array, Array, Array, bool>>& prologue, OptionalArray statistics,
-                    OptionalArray counts, bool pool, OptionalArray argmax) {
+                    const PrologueArrays& prologue, OptionalArray statistics, OptionalArray counts, bool pool,
+                    OptionalArray argmax) {
   const Check check("conv2d_forward");
   check.require(!w->backward_data, "w is packed for backward-data");
   same_isa(check, p, *w);
@@ -191,13 +201,7 @@ void conv2d_forward(PyProgram& p, Array x, SharedPacked w, Array y, OptionalArra
   check.require(statistics.has_value() == counts.has_value(), "statistics and counts come together");
   check.require(!statistics || !relu, "statistics are those of the plain convolution: relu must be False");
 
-  Prologue before{nullptr, nullptr, nullptr, false};
-  if (prologue) {
-    const auto& [mean, scale, shift, prologue_relu] = *prologue;
-    before = {check.in("prologue mean", mean, {s.C}), check.in("prologue scale", scale, {s.C}),
-              check.in("prologue shift", shift, {s.C}), prologue_relu};
-    p.keep(mean, scale, shift);
-  }
+  const Prologue before = prologue_of(p, check, prologue, s.C);
   const int64_t blocks = p.kernels->conv2d_statistics_blocks(s, w->choice);
   Epilogue after{nullptr,
                  check.in("residual", residual, out),
@@ -259,7 +263,7 @@ void conv2d_backward_data(PyProgram& p, Array dy, SharedPacked w, Array dx, bool
 }
 
 void conv2d_backward_weights(PyProgram& p, Array x, Array dy, Array dw, Pair strides, Padding padding, Pair dilation,
-                             bool accumulate, const Algorithm& algorithm) {
+                             bool accumulate, const PrologueArrays& prologue, const Algorithm& algorithm) {
   const Check check("conv2d_backward_weights");
   check.rank("x", x, 4, "[N,H,W,C]");
   check.rank("dw", dw, 4, "[R,S,C,K]");
@@ -271,13 +275,19 @@ void conv2d_backward_weights(PyProgram& p, Array x, Array dy, Array dw, Pair str
   check.require(s.N > 0, "x holds no image: " + text(dims_of(x)));
   check.apart("dw", dw, "x", x);
   check.apart("dw", dw, "dy", dy);
+  const Prologue before = prologue_of(p, check, prologue, s.C);
+  if (prologue) {
+    check.apart("dw", dw, "prologue mean", std::get<0>(*prologue));
+    check.apart("dw", dw, "prologue scale", std::get<1>(*prologue));
+    check.apart("dw", dw, "prologue shift", std::get<2>(*prologue));
+  }
   const Conv2DAlgorithm choice =
       algorithm_of(check, *p.kernels, s, algorithm, [&] { return p.kernels->conv2d_backward_weights_choose(s); });
   p.keep(x, dy, dw);
   p.append(
       "conv2d_backward_weights",
-      [k = p.kernels, s, choice, px, pdy, accumulate, pdw](const Scratch& scratch) {
-        k->conv2d_backward_weights(s, choice, px, pdy, accumulate, pdw, scratch);
+      [k = p.kernels, s, choice, before, px, pdy, accumulate, pdw](const Scratch& scratch) {
+        k->conv2d_backward_weights(s, choice, before, px, pdy, accumulate, pdw, scratch);
       },
       p.kernels->conv2d_backward_weights_scratch(s, choice));
 }
@@ -339,7 +349,7 @@ void bind_conv(py::module_& m, ProgramClass& program) {
           py::kw_only(), py::arg("accumulate") = false);
   bind_op(m, program, "conv2d_backward_weights", conv2d_backward_weights, py::arg("x"), py::arg("dy"), py::arg("dw"),
           py::kw_only(), py::arg("strides") = one, py::arg("padding") = none, py::arg("dilation") = one,
-          py::arg("accumulate") = false, py::arg("algorithm") = py::none());
+          py::arg("accumulate") = false, py::arg("prologue") = py::none(), py::arg("algorithm") = py::none());
 }
 
 }  // namespace fastcnn::bindings

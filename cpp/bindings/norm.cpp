@@ -48,7 +48,8 @@ void batchnorm_statistics(PyProgram& p, Array x, Array statistics, Array counts)
 }
 
 void batchnorm_merge(PyProgram& p, Array statistics, Array counts, Array mean, Array inv_std, double epsilon,
-                     double momentum, OptionalArray moving_mean, OptionalArray moving_variance) {
+                     double momentum, OptionalArray gamma, OptionalArray scale, OptionalArray moving_mean,
+                     OptionalArray moving_variance) {
   const Check check("batchnorm_merge");
   check.rank("statistics", statistics, 3, "[blocks, 2, C]");
   const int64_t blocks = statistics.shape(0), C = statistics.shape(2);
@@ -56,21 +57,27 @@ void batchnorm_merge(PyProgram& p, Array statistics, Array counts, Array mean, A
   const int64_t* pcounts = check.in<int64_t>("counts", counts, {blocks});
   float* pmean = check.out("mean", mean, {C});
   float* pinv_std = check.out("inv_std", inv_std, {C});
+  const float* pgamma = check.in("gamma", gamma, {C});
+  float* pscale = check.out("scale", scale, {C});
   float* pmoving_mean = check.out("moving_mean", moving_mean, {C});
   float* pmoving_variance = check.out("moving_variance", moving_variance, {C});
   check_epsilon(check, epsilon);
   check.require(momentum >= 0 && momentum <= 1, "momentum must be within 0 to 1 but is " + std::to_string(momentum));
-  const std::pair<const char*, const OptionalArray> outputs[] = {
-      {"mean", mean}, {"inv_std", inv_std}, {"moving_mean", moving_mean}, {"moving_variance", moving_variance}};
-  for (size_t i = 0; i < 4; ++i) {
+  const std::pair<const char*, const OptionalArray> outputs[] = {{"mean", mean},
+                                                                 {"inv_std", inv_std},
+                                                                 {"scale", scale},
+                                                                 {"moving_mean", moving_mean},
+                                                                 {"moving_variance", moving_variance}};
+  for (size_t i = 0; i < 5; ++i) {
+    apart(check, outputs[i].first, outputs[i].second, "gamma", gamma);
     apart(check, outputs[i].first, outputs[i].second, "statistics", statistics);
     apart(check, outputs[i].first, outputs[i].second, "counts", counts);
     for (size_t j = 0; j < i; ++j)
       apart(check, outputs[i].first, outputs[i].second, outputs[j].first, outputs[j].second);
   }
-  p.keep(statistics, counts, mean, inv_std, moving_mean, moving_variance);
+  p.keep(statistics, counts, mean, inv_std, gamma, scale, moving_mean, moving_variance);
   p.append("batchnorm_merge", [=, k = p.kernels](const Scratch&) {
-    k->batchnorm_merge({0, C}, blocks, slots, pcounts, epsilon, momentum, pmean, pinv_std, pmoving_mean,
+    k->batchnorm_merge({0, C}, blocks, slots, pcounts, pgamma, epsilon, momentum, pmean, pinv_std, pscale, pmoving_mean,
                        pmoving_variance);
   });
 }
@@ -129,8 +136,9 @@ void batchnorm_inference(PyProgram& p, Array x, Array moving_mean, Array moving_
 }
 
 void batchnorm_backward(PyProgram& p, Array x, Array dy, Array mean, Array inv_std, OptionalArray y,
-                        OptionalArray gamma, bool frozen, OptionalArray dx, bool accumulate, OptionalArray dresidual,
-                        bool accumulate_residual, OptionalArray dgamma, OptionalArray dbeta) {
+                        OptionalArray gamma, OptionalArray beta, bool relu, bool frozen, OptionalArray dx,
+                        bool accumulate, OptionalArray dresidual, bool accumulate_residual, OptionalArray dgamma,
+                        OptionalArray dbeta) {
   const Check check("batchnorm_backward");
   const RowsShape s = rows_of(check, "x", x);
   const Dims dims = dims_of(x), channels{s.C};
@@ -140,28 +148,30 @@ void batchnorm_backward(PyProgram& p, Array x, Array dy, Array mean, Array inv_s
   const float* pinv_std = check.in("inv_std", inv_std, channels);
   const float* py_ = check.in("y", y, dims);
   const float* pgamma = check.in("gamma", gamma, channels);
+  const float* pbeta = check.in("beta", beta, channels);
+  check.require(!y || !relu, "y is the ReLU's output, relu asks to make it again from x: one of both");
   float* pdx = check.out("dx", dx, dims);
   float* pdresidual = check.out("dresidual", dresidual, dims);
   float* pdgamma = check.out("dgamma", dgamma, channels);
   float* pdbeta = check.out("dbeta", dbeta, channels);
   check.require(dx || dresidual || dgamma || dbeta, "one of dx, dresidual, dgamma and dbeta must be given");
   const std::pair<const char*, const OptionalArray> inputs[] = {
-      {"x", x}, {"dy", dy}, {"mean", mean}, {"inv_std", inv_std}, {"y", y}, {"gamma", gamma}};
+      {"x", x}, {"dy", dy}, {"mean", mean}, {"inv_std", inv_std}, {"y", y}, {"gamma", gamma}, {"beta", beta}};
   const std::pair<const char*, const OptionalArray> outputs[] = {
       {"dx", dx}, {"dresidual", dresidual}, {"dgamma", dgamma}, {"dbeta", dbeta}};
   for (size_t i = 0; i < 4; ++i) {
-    for (size_t j = 0; j < 6; ++j)  // dx may be dy
+    for (size_t j = 0; j < 7; ++j)  // dx may be dy
       apart(check, outputs[i].first, outputs[i].second, inputs[j].first, inputs[j].second,
             i == 0 && j == 1 && !accumulate);
     for (size_t j = 0; j < i; ++j)
       apart(check, outputs[i].first, outputs[i].second, outputs[j].first, outputs[j].second);
   }
-  p.keep(x, dy, mean, inv_std, y, gamma, dx, dresidual, dgamma, dbeta);
+  p.keep(x, dy, mean, inv_std, y, gamma, beta, dx, dresidual, dgamma, dbeta);
   p.append(
       "batchnorm_backward",
       [=, k = p.kernels](const Scratch& scratch) {
-        k->batchnorm_backward(s, px, py_, pdy, pmean, pinv_std, pgamma, frozen, accumulate, pdx, accumulate_residual,
-                              pdresidual, pdgamma, pdbeta, scratch);
+        k->batchnorm_backward(s, px, py_, pdy, pmean, pinv_std, pgamma, pbeta, relu, frozen, accumulate, pdx,
+                              accumulate_residual, pdresidual, pdgamma, pdbeta, scratch);
       },
       p.kernels->batchnorm_backward_scratch(s));
 }
@@ -175,7 +185,8 @@ void bind_norm(py::module_& m, ProgramClass& program) {
           py::arg("counts"));
   bind_op(m, program, "batchnorm_merge", batchnorm_merge, py::arg("statistics"), py::arg("counts"), py::arg("mean"),
           py::arg("inv_std"), py::kw_only(), py::arg("epsilon"), py::arg("momentum") = 0.99,
-          py::arg("moving_mean") = py::none(), py::arg("moving_variance") = py::none());
+          py::arg("gamma") = py::none(), py::arg("scale") = py::none(), py::arg("moving_mean") = py::none(),
+          py::arg("moving_variance") = py::none());
   bind_op(m, program, "batchnorm_forward", batchnorm_forward, py::arg("x"), py::arg("mean"), py::arg("inv_std"),
           py::arg("y"), py::kw_only(), py::arg("gamma") = py::none(), py::arg("beta") = py::none(),
           py::arg("residual") = py::none(), py::arg("relu") = false);
@@ -184,9 +195,9 @@ void bind_norm(py::module_& m, ProgramClass& program) {
           py::arg("beta") = py::none(), py::arg("residual") = py::none(), py::arg("relu") = false);
   bind_op(m, program, "batchnorm_backward", batchnorm_backward, py::arg("x"), py::arg("dy"), py::arg("mean"),
           py::arg("inv_std"), py::kw_only(), py::arg("y") = py::none(), py::arg("gamma") = py::none(),
-          py::arg("frozen") = false, py::arg("dx") = py::none(), py::arg("accumulate") = false,
-          py::arg("dresidual") = py::none(), py::arg("accumulate_residual") = false, py::arg("dgamma") = py::none(),
-          py::arg("dbeta") = py::none());
+          py::arg("beta") = py::none(), py::arg("relu") = false, py::arg("frozen") = false, py::arg("dx") = py::none(),
+          py::arg("accumulate") = false, py::arg("dresidual") = py::none(), py::arg("accumulate_residual") = false,
+          py::arg("dgamma") = py::none(), py::arg("dbeta") = py::none());
 }
 
 }  // namespace fastcnn::bindings

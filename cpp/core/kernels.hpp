@@ -130,11 +130,11 @@ struct Kernels {
   ScratchSize (*conv2d_backward_data_scratch)(const Conv2DShape&, Conv2DAlgorithm);
   void (*conv2d_backward_data)(const Conv2DShape&, Conv2DAlgorithm, const float* dy, const float* packed,
                                bool accumulate, float* dx, const Scratch&);
-  // dw[R,S,C,K] (+)= x correlated with dy
+  // dw[R,S,C,K] (+)= prologue(x) correlated with dy
   Conv2DAlgorithm (*conv2d_backward_weights_choose)(const Conv2DShape&);
   ScratchSize (*conv2d_backward_weights_scratch)(const Conv2DShape&, Conv2DAlgorithm);
-  void (*conv2d_backward_weights)(const Conv2DShape&, Conv2DAlgorithm, const float* x, const float* dy, bool accumulate,
-                                  float* dw, const Scratch&);
+  void (*conv2d_backward_weights)(const Conv2DShape&, Conv2DAlgorithm, const Prologue&, const float* x, const float* dy,
+                                  bool accumulate, float* dw, const Scratch&);
 
   // -- dense: y[N,K] = x[N,C] w[C,K] + b[K], then ReLU ----------------------------------------------------------------
   ScratchSize (*dense_scratch)(const DenseShape&);  // enough for each of the three passes
@@ -169,11 +169,11 @@ struct Kernels {
   int64_t (*batchnorm_blocks)(const RowsShape&);  // blocks of the two-pass statistics when no convolution made them
   // block means and squared deviations: statistics[blocks][2][C], counts[blocks]
   void (*batchnorm_statistics)(const RowsShape&, const float* x, float* statistics, int64_t* counts);
-  // merges the blocks in order in double: mean[C], inv_std[C]; moving (null: kept) = momentum*moving +
-  // (1-momentum)*batch
+  // merges the blocks in order in double: mean[C], inv_std[C]; scale (null: not wanted) = gamma*inv_std; moving (null:
+  // kept) = momentum*moving + (1-momentum)*batch
   void (*batchnorm_merge)(const RowsShape&, int64_t blocks, const float* statistics, const int64_t* counts,
-                          double epsilon, double momentum, float* mean, float* inv_std, float* moving_mean,
-                          float* moving_variance);
+                          const float* gamma, double epsilon, double momentum, float* mean, float* inv_std,
+                          float* scale, float* moving_mean, float* moving_variance);
   // y = relu((x - mean) * inv_std * gamma + beta + residual); gamma, beta, residual may be null; y may be x
   void (*batchnorm_forward)(const RowsShape&, const float* x, const float* mean, const float* inv_std,
                             const float* gamma, const float* beta, const float* residual, bool relu, float* y);
@@ -181,12 +181,14 @@ struct Kernels {
   void (*batchnorm_inference)(const RowsShape&, const float* x, const float* moving_mean, const float* moving_variance,
                               double epsilon, const float* gamma, const float* beta, const float* residual, bool relu,
                               float* y, const Scratch&);
-  // g = dy where y > 0 (y null: no ReLU); dbeta = sum g; dgamma = sum g*xhat; dx = a*g + b*(x - mean) + c
-  // dresidual (null: not wanted) (+)= g. frozen: the statistics are constants, dx = a*g.
+  // g = dy where y > 0 (y null: no ReLU, or, with `relu`, made again from x without residual); dbeta = sum g; dgamma =
+  // sum g*xhat; dx = a*g + b*(x - mean) + c dresidual (null: not wanted) (+)= g. frozen: the statistics are constants,
+  // dx = a*g.
   ScratchSize (*batchnorm_backward_scratch)(const RowsShape&);
   void (*batchnorm_backward)(const RowsShape&, const float* x, const float* y, const float* dy, const float* mean,
-                             const float* inv_std, const float* gamma, bool frozen, bool accumulate, float* dx,
-                             bool accumulate_residual, float* dresidual, float* dgamma, float* dbeta, const Scratch&);
+                             const float* inv_std, const float* gamma, const float* beta, bool relu, bool frozen,
+                             bool accumulate, float* dx, bool accumulate_residual, float* dresidual, float* dgamma,
+                             float* dbeta, const Scratch&);
 
   // -- pointwise ------------------------------------------------------------------------------------------------------
   void (*relu_forward)(int64_t size, const float* x, float* y);                       // x < 0 ? 0 : x; y may be x

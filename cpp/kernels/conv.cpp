@@ -119,13 +119,13 @@ ScratchSize conv2d_backward_weights_scratch(const Conv2DShape& s, Conv2DAlgorith
 #endif
   return weights::scratch_size(s);
 }
-void conv2d_backward_weights(const Conv2DShape& s, Conv2DAlgorithm algorithm, const float* x, const float* dy,
-                             bool accumulate, float* dw, const Scratch& scratch) {
-  if (is_winograd(algorithm)) return weights::run_winograd(s, x, dy, accumulate, dw, scratch);
+void conv2d_backward_weights(const Conv2DShape& s, Conv2DAlgorithm algorithm, const Prologue& prologue, const float* x,
+                             const float* dy, bool accumulate, float* dw, const Scratch& scratch) {
+  if (is_winograd(algorithm)) return weights::run_winograd(s, prologue, x, dy, accumulate, dw, scratch);
 #if FASTCNN_TILES
-  if (weights::on_tiles(s)) return weights::run_on_tiles(s, x, dy, accumulate, dw, scratch);
+  if (weights::on_tiles(s)) return weights::run_on_tiles(s, prologue, x, dy, accumulate, dw, scratch);
 #endif
-  weights::run(s, x, dy, accumulate, dw, scratch);
+  weights::run(s, prologue, x, dy, accumulate, dw, scratch);
 }
 
 }  // namespace

@@ -80,6 +80,17 @@ static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, con
   if (epilogue.counts && group == 0) epilogue.counts[block] = g.block_rows;
 }
 
+static void stream_panel(const Problem& p, const Epilogue& epilogue, int64_t block, int64_t first, int64_t rows,
+                         int64_t column, int64_t width, const float* panel, float* y) {
+  if (epilogue.statistics) {
+    float* mean = epilogue.statistics + block * 2 * p.K + column;
+    block_statistics(panel, rows, kNR, width, mean, mean + p.K);
+  }
+  for (int64_t m = 0; m < rows; ++m)
+    for (int64_t c = 0; c < width; c += kLanes) stream(y + (first + m) * p.K + column + c, load(panel + m * kNR + c));
+  end_stream();
+}
+
 // One block of output pixels times one group of panels. `placed` is the block whose rows the worker's memory holds.
 static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layout& l, const Prologue& prologue,
                      const float* x, const float* packed, const Epilogue& epilogue, float* y, int64_t block,
@@ -99,7 +110,9 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
   // Maxima come before ReLU: fewer to do, and the same result.
   Epilogue after = epilogue;
   after.relu = epilogue.relu && !epilogue.pool;
-  float* const target = epilogue.pool ? panel : y;
+  const bool streamed = !epilogue.pool && !epilogue.residual && whole && streams(y, p.N * p.OH * p.OW * p.K, p.K);
+  const bool in_panel = epilogue.pool || streamed;
+  float* const target = in_panel ? panel : y;
 
   const int64_t last_panel = smaller(panels(p.K), (group + 1) * g.group_panels);
   for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
@@ -112,7 +125,7 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
         with_rows(count, [&]<int MR>() {
           int64_t offsets[MR] = {};  // of the rows' first element in `target`
           if (last) {
-            if (epilogue.pool) {
+            if (in_panel) {
               for (int i = 0; i < MR; ++i) offsets[i] = (m + i) * kNR;
             } else if (whole) {
               for (int i = 0; i < MR; ++i) offsets[i] = (first + m + i) * p.K + column;
@@ -148,7 +161,10 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
         });
       });
     }
-    finish_panel(p, epilogue, block, first, rows, column, width, panel, y);
+    if (streamed)
+      stream_panel(p, epilogue, block, first, rows, column, width, panel, y);
+    else
+      finish_panel(p, epilogue, block, first, rows, column, width, panel, y);
   }
   if (epilogue.counts && group == 0) epilogue.counts[block] = rows;
 }

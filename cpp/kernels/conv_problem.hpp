@@ -123,7 +123,7 @@ FASTCNN_INLINE void for_phases(const Conv2DShape& s, bool batched, const F& f) {
 }
 
 constexpr int64_t kChunkPlanes = 6;  // planes summed in one chain, whose weights stay in the L1 cache
-constexpr int64_t kBlockRows = 144;  // rows whose A stays in the L2 cache over all panels
+constexpr int64_t kBlockRows = 98;  // rows whose A stays in the L2 cache over all panels
 constexpr int64_t kBlockFloats = 96 * 1024;
 constexpr int64_t kFewRows = 98;  // below, the weights would pass by too often
 constexpr int64_t kStripRows = 224;
@@ -353,7 +353,7 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
   l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
   l.rows = l.joined + (d.joined ? (kMR * d.planes * kDepth + kLanes) * 4 : 0);
   l.panel = l.rows + g.block_rows * d.planes * kDepth * 4;
-  l.totals = l.parts = l.needs = l.bytes = l.panel + (pool || d.planes > kChunkPlanes ? g.block_rows * kNR * 4 : 0);
+  l.totals = l.parts = l.needs = l.bytes = l.panel + g.block_rows * kNR * 4;
   return l;
 }
 

@@ -1,6 +1,7 @@
 // Rows of x copied, normalised on the way if asked, into the order in which the micro-kernel reads them.
 #pragma once
 #include "kernels/conv_problem.hpp"
+#include "kernels/prologue.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace gemm {
@@ -17,10 +18,7 @@ FASTCNN_INLINE void place_row(const float* x, int64_t C, const Prologue& prologu
     const int64_t n = smaller(kLanes, C - c);
     vf v{};
     if (x) v = load_upto(x + c, n);
-    if (x && prologue.mean) {
-      v = (v - load_upto(prologue.mean + c, n)) * load_upto(prologue.scale + c, n) + load_upto(prologue.shift + c, n);
-      if (prologue.relu) v = relu(v);
-    }
+    if (x && prologue.mean) v = normalised(prologue, v, c, n);
     store(out + c / kDepth * step + c % kDepth, v);
   }
 }
@@ -32,12 +30,8 @@ FASTCNN_INLINE void join_row(const Problem& p, const float* x, const Pixel& at, 
       for (int64_t b = 0; b < p.columns.count; ++b, out += p.C) {
         const float* from = row(p, x, at, a, b);
         for (int64_t c = 0; c < p.C; ++c) {
-          float v = from ? from[c] : 0.0f;
-          if (from && prologue.mean) {
-            v = (v - prologue.mean[c]) * prologue.scale[c] + prologue.shift[c];
-            if (prologue.relu && v < 0) v = 0;
-          }
-          out[c] = v;
+          const float v = from ? from[c] : 0.0f;
+          out[c] = from && prologue.mean ? normalised(prologue, v, c) : v;
         }
       }
       continue;
@@ -95,8 +89,7 @@ FASTCNN_INLINE void place_strip_row(const Problem& p, int64_t n, int64_t h, cons
   for (int64_t i = before; i < end; ++i)
     for (int64_t c = 0; c < p.C; ++c) {
       float& v = out[i * p.C + c];
-      v = (v - prologue.mean[c]) * prologue.scale[c] + prologue.shift[c];
-      if (prologue.relu && v < 0) v = 0;
+      v = normalised(prologue, v, c);
     }
 }
 

@@ -138,13 +138,8 @@ struct Run {
   FASTCNN_INLINE vf at(int64_t c) const {
     if (!x || c >= length) return vf{};
     const int64_t n = smaller(kLanes, length - c);
-    vf v = load_upto(x + c, n);
-    if (prologue) {
-      v = (v - load_upto(prologue->mean + c, n)) * load_upto(prologue->scale + c, n) +
-          load_upto(prologue->shift + c, n);
-      if (prologue->relu) v = relu(v);
-    }
-    return v;
+    const vf v = load_upto(x + c, n);
+    return prologue ? normalised(*prologue, v, c, n) : v;
   }
 };
 

@@ -1,6 +1,6 @@
 // Gradient of the weights: dw[tap][c][k] (+)= sum over output pixels of x[row(pixel, tap)][c] * dy[pixel][k].
 //
-// A GEMM whose reduction runs over pixels, so both operands are packed per block of pixels: dy once, x once per tap.
+// A GEMM whose reduction runs over pixels, so both operands are copied per block of pixels: dy once, x once per tap.
 // Where C and K are small the pixels are cut into a fixed number of parts with sums of their own, added in order at the
 // end: the cut depends on the shape only.
 #pragma once
@@ -9,13 +9,18 @@
 namespace fastcnn::FASTCNN_ISA {
 namespace weights {
 
-constexpr int64_t kPixels = 256;  // pixels a block: a panel of dy fills half the L1 cache
-constexpr int64_t kRowBlock = 16 * kMR;
-constexpr int64_t kColumnBlock = 128;
+constexpr int64_t kPixels = 128;  // pixels a block: a panel of dy fills a third of the L1 cache
+constexpr int64_t kRowBlock = 256, kColumnBlock = 512;  // whose operands and sums share the L2 cache
 constexpr int64_t kTasks = 8;
 
+// Windows on few channels are copied one after the other and then are the channels of single pixels.
+constexpr int64_t kMostJoined = 512;  // values of a window
+FASTCNN_INLINE bool is_joined(const Conv2DShape& s) {
+  return s.R * s.S > 1 && s.C < kDepth && s.R * s.S * s.C <= kMostJoined;
+}
+
 struct Grid {
-  int64_t taps, width;  // with few channels a tap is a whole window row of S*C values
+  int64_t taps, width;  // joined windows are one tap of R*S*C values
   int64_t row_blocks, row_block, column_blocks, column_block;
   int64_t pixels, parts, part_pixels;
   int64_t size;  // of dw
@@ -23,10 +28,10 @@ struct Grid {
 
 FASTCNN_INLINE Grid grid(const Conv2DShape& s) {
   Grid g;
-  const bool joined = s.dilation_w == 1 && s.C < kDepth;
-  g.taps = joined ? s.R : s.R * s.S;
-  g.width = joined ? s.S * s.C : s.C;
-  g.row_block = smaller(kRowBlock, round_up(g.width, kMR));
+  const bool joined = is_joined(s);
+  g.taps = joined ? 1 : s.R * s.S;
+  g.width = joined ? s.R * s.S * s.C : s.C;
+  g.row_block = joined ? g.width : smaller(kRowBlock, g.width);
   g.row_blocks = ceil_div(g.width, g.row_block);
   g.column_block = smaller(kColumnBlock, round_up(s.K, kNR));
   g.column_blocks = ceil_div(s.K, g.column_block);
@@ -39,46 +44,35 @@ FASTCNN_INLINE Grid grid(const Conv2DShape& s) {
   return g;
 }
 
+// Floats from one packed pixel of x to the next: no power of two, so that pixels do not share cache sets.
+FASTCNN_INLINE int64_t pitch(int64_t rows) { return round_up(rows, 16) + 16; }
+// Of the packed operands of a block.
+FASTCNN_INLINE int64_t block_floats(int64_t rows, int64_t columns) { return (pitch(rows) + columns) * kPixels; }
+
 FASTCNN_INLINE ScratchSize scratch_size(const Conv2DShape& s) {
   const Grid g = grid(s);
-  return {g.parts > 1 ? g.parts * g.size * 4 : 0, (g.row_block + g.column_block) * kPixels * 4};
+  return {g.parts > 1 ? g.parts * g.size * 4 : 0, block_floats(g.row_block, g.column_block) * 4};
 }
 
-// a[block of MR][pixel][MR] = x[row(pixel, tap)][c0 + ...], zeros beyond C and in the padding
-static void pack_x(const Conv2DShape& s, const Grid& g, const float* x, int64_t tap, int64_t c0, int64_t rows,
-                   int64_t first, int64_t count, float* a) {
-  const bool joined = g.taps == s.R && g.width == s.S * s.C && s.dilation_w == 1 && s.C < kDepth;
-  const int64_t r = joined ? tap : tap / s.S, column = joined ? 0 : tap % s.S;
-  const int64_t plane = s.P * s.Q;
-  int64_t n = first / plane, p = first % plane / s.Q, q = first % s.Q;
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t h = p * s.stride_h - s.pad_top + r * s.dilation_h;
-    const int64_t w = q * s.stride_w - s.pad_left + column * s.dilation_w;
-    // c0..c0+rows of the tap's values; those from begin to end lie inside the picture
-    int64_t begin = 0, end = smaller(rows, g.width - c0);
-    if (h < 0 || h >= s.H) {
-      end = 0;
-    } else if (joined) {
-      begin = smaller(end, larger(0, -w * s.C - c0));
-      end = larger(begin, smaller(end, (s.W - w) * s.C - c0));
-    } else if (w < 0 || w >= s.W) {
-      end = 0;
+// a[pixel][pitch] = x[row(pixel, tap)][c0 + ...], zeros in the padding, or the pixel's joined window
+static void pack_x(const Conv2DShape& s, const Prologue& prologue, const float* x, int64_t tap, int64_t c0,
+                   int64_t rows, int64_t first, int64_t count, float* a) {
+  const gemm::Problem p = gemm::forward_problem(s);
+  gemm::Pixel at = gemm::pixel(p, first);
+  const bool joined = is_joined(s);
+  for (int64_t i = 0; i < count; ++i, gemm::advance(p, at), a += pitch(rows)) {
+    if (joined) {
+      gemm::join_row(p, x, at, prologue, a);
+      continue;
     }
-    const float* from = x + ((n * s.H + h) * s.W + w) * s.C + c0;
-    float* to = a + i * kMR;
-    if (begin == 0 && end == rows) {
-      for (int64_t c = 0; c < rows; c += kMR, to += kPixels * kMR)
-        FASTCNN_UNROLL for (int j = 0; j < kMR; ++j) to[j] = from[c + j];
+    const float* const pixel = gemm::row(p, x, at, tap / s.S, tap % s.S);
+    if (!pixel) {
+      for (int64_t c = 0; c < rows; c += kLanes) store(a + c, vf{});
+    } else if (prologue.mean) {
+      for (int64_t c = 0; c < rows; c += kLanes)
+        store(a + c, normalised(prologue, load_upto(pixel + c0 + c, rows - c), c0 + c, rows - c));
     } else {
-      for (int64_t c = 0; c < rows; c += kMR, to += kPixels * kMR)
-        for (int64_t j = 0; j < kMR; ++j) to[j] = c + j >= begin && c + j < end ? from[c + j] : 0.0f;
-    }
-    if (++q == s.Q) {
-      q = 0;
-      if (++p == s.P) {
-        p = 0;
-        ++n;
-      }
+      for (int64_t c = 0; c < rows; c += kLanes) store(a + c, load_upto(pixel + c0 + c, rows - c));
     }
   }
 }
@@ -100,33 +94,30 @@ static void pack_dy(const float* dy, int64_t K, int64_t k0, int64_t columns, int
   }
 }
 
-template <int MR>
-FASTCNN_INLINE void add_tile(Tile<MR>& tile, bool fresh, int64_t rows, int64_t width, int64_t K, float* dw) {
-  FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-    FASTCNN_UNROLL for (int half = 0; half < 2; ++half) {
-      const int64_t n = smaller(kLanes, width - half * kLanes);
-      float* at = dw + i * K + half * kLanes;
-      if (i < rows && n > 0) store_upto(at, fresh ? tile.c[i][half] : load_upto(at, n) + tile.c[i][half], n);
-    }
-  }
-}
-
 // Adds the part of `count` pixels from `first` on to `rows` rows from c0 on and columns k0.. of dw; a, b: memory for
-// packed blocks, for rows in whole tiles.
-static void add_pixels(const Conv2DShape& s, const Grid& g, const float* x, const float* dy, int64_t c0, int64_t rows,
-                       int64_t k0, int64_t columns, int64_t first, int64_t count, bool fresh, float* a, float* b,
-                       float* dw) {
+// packed blocks.
+static void add_pixels(const Conv2DShape& s, const Grid& g, const Prologue& prologue, const float* x, const float* dy,
+                       int64_t c0, int64_t rows, int64_t k0, int64_t columns, int64_t first, int64_t count, bool fresh,
+                       float* a, float* b, float* dw) {
   pack_dy(dy, s.K, k0, columns, first, count, b);
   for (int64_t tap = 0; tap < g.taps; ++tap) {
-    pack_x(s, g, x, tap, c0, round_up(rows, kMR), first, count, a);
+    pack_x(s, prologue, x, tap, c0, rows, first, count, a);
     for (int64_t j = 0; j < columns; j += kNR)
-      for (int64_t i = 0; i < rows; i += kMR) {
-        Tile<kMR> tile;
-        tile.zero();
-        tile.multiply(BlockA<1, kMR>{a + i * kPixels}, b + j * kPixels, kNR, count);
-        float* at = dw + (tap * g.width + c0 + i) * s.K + k0 + j;
-        add_tile(tile, fresh, rows - i, smaller(kNR, s.K - k0 - j), s.K, at);
-      }
+      for_tiles(rows, [&](int64_t i, int64_t of_tile) {
+        with_rows(of_tile, [&]<int MR>() {
+          float* const sums = dw + (tap * g.width + c0 + i) * s.K + k0 + j;
+          const int64_t width = s.K - k0 - j;
+          Tile<MR> tile;
+          tile.zero();
+          tile.each([&](vf&, int row, int64_t column) FASTCNN_LAMBDA { prefetch_to_write(sums + row * s.K + column); });
+          tile.multiply(StridedA{a + i, 1, pitch(rows)}, b + j * kPixels, kNR, count);
+          tile.each([&](const vf& sum, int row, int64_t column) FASTCNN_LAMBDA {
+            float* const at = sums + row * s.K + column;
+            const int64_t n = width - column;
+            if (n > 0) store_upto(at, fresh ? sum : load_upto(at, n) + sum, n);
+          });
+        });
+      });
   }
 }
 
@@ -142,8 +133,8 @@ static void add_parts(const float* sums, int64_t parts, int64_t size, bool accum
   });
 }
 
-static void run(const Conv2DShape& s, const float* x, const float* dy, bool accumulate, float* dw,
-                const Scratch& scratch) {
+static void run(const Conv2DShape& s, const Prologue& prologue, const float* x, const float* dy, bool accumulate,
+                float* dw, const Scratch& scratch) {
   const Grid g = grid(s);
   float* sums = g.parts > 1 ? shared_floats(scratch) : dw;
   const bool fresh_sums = g.parts > 1 || !accumulate;
@@ -154,12 +145,12 @@ static void run(const Conv2DShape& s, const float* x, const float* dy, bool accu
     const int64_t rows = smaller(g.row_block, g.width - c0);
     const int64_t columns = smaller(g.column_block, round_up(s.K - k0, kNR));
     float* a = worker_floats(scratch, worker);
-    float* b = a + g.row_block * kPixels;
+    float* b = a + pitch(g.row_block) * kPixels;
     float* out = sums + part * (g.parts > 1 ? g.size : 0);
     const int64_t begin = part * g.part_pixels, end = smaller(g.pixels, begin + g.part_pixels);
     for (int64_t first = begin; first < end; first += kPixels)
-      add_pixels(s, g, x, dy, c0, rows, k0, columns, first, smaller(kPixels, end - first), fresh_sums && first == begin,
-                 a, b, out);
+      add_pixels(s, g, prologue, x, dy, c0, rows, k0, columns, first, smaller(kPixels, end - first),
+                 fresh_sums && first == begin, a, b, out);
   });
   if (g.parts > 1) add_parts(sums, g.parts, g.size, accumulate, dw);
 }

@@ -20,6 +20,7 @@ namespace weights {
 
 constexpr int64_t kGroupsOfBlock = 8;
 constexpr int64_t kGroupsAtOnce = 4;  // whose A stays in the L1 cache for all columns and taps
+constexpr int64_t kMostWindow = 256;  // values of a joined window
 constexpr int64_t kFlat = kGroupsOfBlock * tiles::kGroup;  // pixels of a unit without windows
 constexpr int32_t kFewestBitsX = (127 - 40) << 23, kFewestBitsDy = (127 - 60) << 23, kMostBits = (127 + 60) << 23;
 
@@ -35,8 +36,7 @@ struct TileGrid {
   int64_t c_block, c_blocks, k_block, k_blocks, parts, part_blocks, size;
 };
 
-// Windows on few channels are copied one after the other and then are the channels of single pixels.
-FASTCNN_INLINE bool is_joined(const Conv2DShape& s) { return s.R * s.S > 1 && s.C < kDepth && s.R * s.S * s.C <= 256; }
+// The problem whose channels are the windows of another.
 FASTCNN_INLINE Conv2DShape with_joined_windows(const Conv2DShape& s) {
   Conv2DShape flat = s;
   flat.H = s.P;
@@ -95,7 +95,7 @@ FASTCNN_INLINE bool by_pixel(const Conv2DShape& s) {
          of_area;
 }
 FASTCNN_INLINE bool on_tiles(const Conv2DShape& s) {
-  if (is_joined(s)) return s.K >= 32 && s.R * s.S * s.C >= 16;
+  if (is_joined(s)) return s.K >= 32 && s.R * s.S * s.C >= 16 && s.R * s.S * s.C <= kMostWindow;
   return s.C >= 32 && s.K >= 32 && (is_flat(s) || by_pixel(s) || by_area(s));
 }
 
@@ -166,7 +166,7 @@ FASTCNN_INLINE TileLayout tile_layout(const Conv2DShape& s, const TileGrid& g, b
   // An odd number of lines: halves and parts must not share cache sets.
   l.b_half = (g.planes * g.copies * g.pairs / 2 * 2 + 3) * tiles::kRowParts;
   l.sums = l.paired + paired / tiles::kColumns * 2 * tiles::kParts * l.b_half * 4;
-  const int64_t plain = (round_up(g.c_block, kMR) + g.k_block) * kPixels * 4;
+  const int64_t plain = block_floats(g.c_block, g.k_block) * 4;
   l.all_sums = round_up(larger(l.sums + tiles::kRows * tiles::kColumns * 4, plain), 64);
   l.bytes = l.all_sums + taps * turned * paired * 4;
   return l;
@@ -182,9 +182,12 @@ struct Operand {
   const float* data;
   int64_t all, first, count;
   int32_t fewest;  // bits of a channel's largest value, if it is not zero
+  const Prologue* prologue;  // null: none
   FASTCNN_INLINE vf at(const float* pixel, int64_t c) const {
     const int64_t n = smaller(kLanes, all - first - c);
-    return pixel && n > 0 ? load_upto(pixel + first + c, n) : vf{};
+    if (!pixel || n <= 0) return vf{};
+    const vf v = load_upto(pixel + first + c, n);
+    return prologue ? normalised(*prologue, v, first + c, n) : v;
   }
   FASTCNN_INLINE bool fits(vi most) const { return !tiles::any(((most > 0) & (most < fewest)) | (most >= kMostBits)); }
 };
@@ -203,15 +206,15 @@ static void find_flat(const Conv2DShape& s, const Operand& o, int64_t unit, int6
 }
 
 // The same of joined windows of the convolution `s`, which are copied to `rows`, `step` floats apart.
-static void find_joined(const Conv2DShape& s, const float* x, int64_t unit, int64_t count, float* rows, int64_t step,
-                        const float** at) {
+static void find_joined(const Conv2DShape& s, const Prologue& prologue, const float* x, int64_t unit, int64_t count,
+                        float* rows, int64_t step, const float** at) {
   const gemm::Problem p = gemm::forward_problem(s);
   const int64_t pixels = s.N * s.P * s.Q;
   gemm::Pixel pixel = gemm::pixel(p, unit * kFlat);
   for (int64_t i = 0; i < count; ++i, rows += step) {
     at[i] = nullptr;
     if (i >= kFlat || unit * kFlat + i >= pixels) continue;
-    gemm::join_row(p, x, pixel, Prologue{}, rows);
+    gemm::join_row(p, x, pixel, prologue, rows);
     gemm::advance(p, pixel);
     at[i] = rows;
   }
@@ -288,14 +291,16 @@ static void pair_pixels(const TileGrid& g, const TileLayout& l, const Operand& o
 
 // Both operands of a block; false if a channel does not fit. joined: null, or the convolution whose windows `s` has for
 // channels.
-static bool place_block(const Conv2DShape& s, const Conv2DShape* joined, const TileGrid& g, const TileLayout& l,
-                        const Operand& turned, const Operand& paired, int64_t first_unit, char* memory) {
+static bool place_block(const Conv2DShape& s, const Conv2DShape* joined, const Prologue& prologue, const TileGrid& g,
+                        const TileLayout& l, const Operand& turned, const Operand& paired, int64_t first_unit,
+                        char* memory) {
   const float** const at = reinterpret_cast<const float**>(memory);
   float* const a = reinterpret_cast<float*>(memory + l.turned);
   float* b = reinterpret_cast<float*>(memory + l.paired);
   const auto find_pixels = [&](const Operand& o, bool of_x, int64_t unit, int64_t count) {
     if (joined && of_x)
-      find_joined(*joined, o.data, unit, count, reinterpret_cast<float*>(memory + l.windows), window_floats(s), at);
+      find_joined(*joined, prologue, o.data, unit, count, reinterpret_cast<float*>(memory + l.windows),
+                  window_floats(s), at);
     else
       find_flat(s, o, unit, count, at);
   };
@@ -398,16 +403,16 @@ static void add_sums(const Conv2DShape& s, const float* sums, bool turned, bool 
 }
 
 // The same on vectors; `s` with its own windows.
-static void add_block_plainly(const Conv2DShape& s, const TileGrid& g, const Operand& x, const Operand& dy,
-                              int64_t block, bool fresh, float* memory, float* dw) {
+static void add_block_plainly(const Conv2DShape& s, const TileGrid& g, const Prologue& prologue, const Operand& x,
+                              const Operand& dy, int64_t block, bool fresh, float* memory, float* dw) {
   const Grid plain = grid(s);
   const int64_t rows = is_joined(s) ? plain.width : smaller(x.count, s.C - x.first), image = s.P * s.Q;
-  float* const of_dy = memory + round_up(rows, kMR) * kPixels;
+  float* const of_dy = memory + pitch(rows) * kPixels;
   if (g.by_pixel) {
     const int64_t begin = block * g.pixels * image, end = smaller(s.N, (block + 1) * g.pixels) * image;
     for (int64_t first = begin; first < end; first += kPixels, fresh = false)
-      add_pixels(s, plain, x.data, dy.data, x.first, rows, dy.first, dy.count, first, smaller(kPixels, end - first),
-                 fresh, memory, of_dy, dw);
+      add_pixels(s, plain, prologue, x.data, dy.data, x.first, rows, dy.first, dy.count, first,
+                 smaller(kPixels, end - first), fresh, memory, of_dy, dw);
     return;
   }
   for (int64_t unit = block * g.block_units; unit < smaller(g.units, (block + 1) * g.block_units); ++unit) {
@@ -415,13 +420,13 @@ static void add_block_plainly(const Conv2DShape& s, const TileGrid& g, const Ope
     const int64_t begin = g.flat ? unit * kFlat : unit / g.image_units * image + part;
     const int64_t end = g.flat ? smaller(s.N * image, begin + kFlat) : begin + smaller(g.rows * s.Q, image - part);
     for (int64_t first = begin; first < end; first += kPixels, fresh = false)
-      add_pixels(s, plain, x.data, dy.data, x.first, rows, dy.first, dy.count, first, smaller(kPixels, end - first),
-                 fresh, memory, of_dy, dw);
+      add_pixels(s, plain, prologue, x.data, dy.data, x.first, rows, dy.first, dy.count, first,
+                 smaller(kPixels, end - first), fresh, memory, of_dy, dw);
   }
 }
 
-static void run_on_tiles(const Conv2DShape& shape, const float* x, const float* dy, bool accumulate, float* dw,
-                         const Scratch& scratch) {
+static void run_on_tiles(const Conv2DShape& shape, const Prologue& prologue, const float* x, const float* dy,
+                         bool accumulate, float* dw, const Scratch& scratch) {
   const bool joined = is_joined(shape);
   const Conv2DShape s = joined ? with_joined_windows(shape) : shape;
   const TileGrid g = tile_grid(s);
@@ -432,20 +437,21 @@ static void run_on_tiles(const Conv2DShape& shape, const float* x, const float* 
   parallel_for_tasks(g.parts * places, s.N * s.P * s.Q * g.size, [&](int64_t task, int worker) {
     const int64_t part = task / places, c0 = task % places / g.k_blocks * g.c_block,
                   k0 = task % places % g.k_blocks * g.k_block;
-    const Operand of_x{x, s.C, c0, smaller(g.c_block, round_up(s.C - c0, tiles::kRows)), kFewestBitsX};
-    const Operand of_dy{dy, s.K, k0, smaller(g.k_block, round_up(s.K - k0, tiles::kRows)), kFewestBitsDy};
+    const Prologue* const before = prologue.mean && !joined ? &prologue : nullptr;  // windows are joined behind it
+    const Operand of_x{x, s.C, c0, smaller(g.c_block, round_up(s.C - c0, tiles::kRows)), kFewestBitsX, before};
+    const Operand of_dy{dy, s.K, k0, smaller(g.k_block, round_up(s.K - k0, tiles::kRows)), kFewestBitsDy, nullptr};
     char* const memory = scratch.workers + worker * scratch.worker_bytes;
     float* const out = sums + part * (g.parts > 1 ? g.size : 0);
     const int64_t begin = part * g.part_blocks, end = smaller(g.blocks, begin + g.part_blocks);
     const Operand &turned = g.x_turned ? of_x : of_dy, &paired = g.x_turned ? of_dy : of_x;
     bool fresh = fresh_sums, none = true;
     for (int64_t block = begin; block < end; ++block)
-      if (place_block(s, joined ? &shape : nullptr, g, l, turned, paired, block * g.block_units, memory)) {
+      if (place_block(s, joined ? &shape : nullptr, prologue, g, l, turned, paired, block * g.block_units, memory)) {
         const int64_t groups = g.block_units * g.groups;
         for (int64_t i = 0; i < groups; i += kGroupsAtOnce, none = false)
           add_block_on_tiles(s, g, l, turned, paired, i, smaller(kGroupsAtOnce, groups - i), none, memory);
       } else {
-        add_block_plainly(shape, g, of_x, of_dy, block, fresh, reinterpret_cast<float*>(memory), out);
+        add_block_plainly(shape, g, prologue, of_x, of_dy, block, fresh, reinterpret_cast<float*>(memory), out);
         fresh = false;
       }
     if (none) return;

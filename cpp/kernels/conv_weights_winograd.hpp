@@ -131,10 +131,10 @@ static void find_outputs_of_tile(const Conv2DShape& s, const WinogradGrid& g, co
 }
 
 // V of one group of tiles, `blocks` blocks of channels from `block` on; v: those of the group in the first plane
-static void transform_inputs_of_group(const Conv2DShape& s, const WinogradGrid& g, const float* x, int64_t group,
-                                      int64_t block, int64_t blocks, const float* zeros, float* v) {
+static void transform_inputs_of_group(const Conv2DShape& s, const WinogradGrid& g, const Prologue& prologue,
+                                      const float* x, int64_t group, int64_t block, int64_t blocks, const float* zeros,
+                                      float* v) {
   const winograd::Problem p = winograd_problem(s);
-  constexpr Prologue none{nullptr, nullptr, nullptr, false};
   const float* pixels[kTilesOfGroup][kPoints];
   for (int64_t i = 0; i < kTilesOfGroup; ++i) {
     const int64_t tile = group * kTilesOfGroup + i;
@@ -149,7 +149,7 @@ static void transform_inputs_of_group(const Conv2DShape& s, const WinogradGrid& 
       for (int64_t i = 0; i < kTilesOfGroup; ++i) {
         vf u[kPoints];
         winograd::fetch_columns(pixels[smaller(i + 1, kTilesOfGroup - 1)], smaller(channel, s.C - 1));
-        winograd::transform_tile(pixels[i], zeros, channel, s.C, none, u);
+        winograd::transform_tile(pixels[i], zeros, channel, s.C, prologue, u);
         float* to = v + i * kSideX + c;
         for (int64_t f = 0; f < kPoints; ++f, to += g.v_plane) store(to, u[f]);
       }
@@ -301,8 +301,8 @@ FASTCNN_INLINE WinogradMemory winograd_memory(const Conv2DShape& s, const Winogr
 }
 
 // All work on one chunk after the other: its transforms, then the products of its points.
-static void run_winograd_shared(const Conv2DShape& s, const WinogradGrid& g, const float* x, const float* dy,
-                                bool accumulate, float* dw, const Scratch& scratch) {
+static void run_winograd_shared(const Conv2DShape& s, const WinogradGrid& g, const Prologue& prologue, const float* x,
+                                const float* dy, bool accumulate, float* dw, const Scratch& scratch) {
   const int64_t x_tasks = ceil_div(g.c_blocks, kBlocksOfTask), tasks = x_tasks + ceil_div(g.k_blocks, kBlocksOfTask);
   const int64_t tile_work = (s.C + s.K) * kOutputs * kMoved, work = kPoints * s.C * s.K;
   for (int64_t chunk = 0; chunk < g.chunks; ++chunk) {
@@ -314,7 +314,7 @@ static void run_winograd_shared(const Conv2DShape& s, const WinogradGrid& g, con
       const int64_t block = (of_x ? task : task - x_tasks) * kBlocksOfTask;
       const int64_t blocks = smaller(kBlocksOfTask, (of_x ? g.c_blocks : g.k_blocks) - block);
       if (of_x)
-        transform_inputs_of_group(s, g, x, first + place, block, blocks, m.zeros,
+        transform_inputs_of_group(s, g, prologue, x, first + place, block, blocks, m.zeros,
                                   m.v + (block * g.chunk + place) * kGroupFloatsX);
       else
         transform_outputs_of_group(s, g, dy, first + place, block, blocks, m.parts,
@@ -332,8 +332,8 @@ static void run_winograd_shared(const Conv2DShape& s, const WinogradGrid& g, con
 }
 
 // Each worker takes whole parts, whose gradients are added up at the end.
-static void run_winograd_apart(const Conv2DShape& s, const WinogradGrid& g, const float* x, const float* dy,
-                               bool accumulate, float* dw, const Scratch& scratch) {
+static void run_winograd_apart(const Conv2DShape& s, const WinogradGrid& g, const Prologue& prologue, const float* x,
+                               const float* dy, bool accumulate, float* dw, const Scratch& scratch) {
   float* const of_parts = g.parts > 1 ? shared_floats(scratch) : dw;
   parallel_for_tasks(g.parts, g.tiles.all * kPoints * s.C * s.K, [&](int64_t part, int worker) {
     const WinogradMemory m = winograd_memory(s, g, scratch, worker);
@@ -341,7 +341,8 @@ static void run_winograd_apart(const Conv2DShape& s, const WinogradGrid& g, cons
     for (int64_t chunk = begin; chunk < end; ++chunk) {
       const int64_t first = chunk * g.chunk, groups = smaller(g.chunk, g.groups - first);
       for (int64_t place = 0; place < groups; ++place) {
-        transform_inputs_of_group(s, g, x, first + place, 0, g.c_blocks, m.zeros, m.v + place * kGroupFloatsX);
+        transform_inputs_of_group(s, g, prologue, x, first + place, 0, g.c_blocks, m.zeros,
+                                  m.v + place * kGroupFloatsX);
         transform_outputs_of_group(s, g, dy, first + place, 0, g.k_blocks, m.parts, m.z + place * kGroupFloatsDy);
       }
       for (int64_t f = 0; f < kPoints; ++f)
@@ -355,10 +356,10 @@ static void run_winograd_apart(const Conv2DShape& s, const WinogradGrid& g, cons
   if (g.parts > 1) add_parts(of_parts, g.parts, g.size, accumulate, dw);
 }
 
-static void run_winograd(const Conv2DShape& s, const float* x, const float* dy, bool accumulate, float* dw,
-                         const Scratch& scratch) {
+static void run_winograd(const Conv2DShape& s, const Prologue& prologue, const float* x, const float* dy,
+                         bool accumulate, float* dw, const Scratch& scratch) {
   const WinogradGrid g = winograd_grid(s);
-  (g.shared ? run_winograd_shared : run_winograd_apart)(s, g, x, dy, accumulate, dw, scratch);
+  (g.shared ? run_winograd_shared : run_winograd_apart)(s, g, prologue, x, dy, accumulate, dw, scratch);
 }
 
 // Worth it: products of whole tiles against those of the direct sums, which on tile registers leave out the padding of

@@ -1,11 +1,12 @@
 // 3x3 stride 1 by Winograd: 36 instead of 144 products a tile and channel.
 //
-// Tiles of 4x4 outputs are transformed into V[36][C/kDepth][T][kDepth]; for each group of panels 36 small GEMMs give
-// M[36][panel][T][NR], which is turned back at once while it is in cache.
+// Tiles of 4x4 outputs are transformed into V[36][C/kDepth][T][kDepth]; 36 GEMMs with U give M[36][panel][T][NR], which
+// is turned back.
 //
-// Two schedules with equal bits: "outer" gives each worker a chunk of tiles and all groups (U is read once per chunk);
-// "inner", for few tiles and, on vectors, large weights, transforms one chunk together, then shares out the groups (U
-// is read once).
+// Two schedules with equal bits: "outer" gives each worker a chunk of tiles, whose groups of panels it multiplies and
+// turns back one after the other, while M is in its cache; "inner", for few tiles and, on vectors, large weights,
+// transforms one chunk together and then shares out the groups, or, on vectors, the 36 points and then the panels of M:
+// so U and V are read once a chunk.
 #pragma once
 #include "kernels/winograd_packing.hpp"
 
@@ -19,12 +20,13 @@ struct Grid {
   int64_t side;  // channels of a plane of V and U
   int64_t depth, panels;  // C/side and K/kNR rounded up
   int64_t packed_group, group, groups;  // panels of which 36 planes are packed, and multiplied, at a time; groups
-  bool inner;
+  bool inner, by_point;
   bool late;
   int64_t rows;  // of V and M in a plane: the chunk's tiles, on tile registers filled up to whole parts
   int64_t v_plane, m_plane;  // floats from one of the 36 planes to the next
 };
 
+constexpr int64_t kPointBytes = int64_t{10} << 20;  // of V and M of a chunk that all share
 constexpr int64_t kUPlane = kDepth * kNR + 16;  // of weights transformed late
 FASTCNN_INLINE Grid grid(const Problem& p) {
   Grid g;
@@ -37,14 +39,20 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   // V of a chunk: in the L2 cache of one worker, or, shared, in the L3 cache. Tile registers wait for U unless they use
   // it for many tiles.
   int64_t limit;
+  g.by_point = false;
   if (on_tiles(g.late)) {
     g.inner = g.tiles.all < 128;
     g.group = g.inner ? (g.panels >= 16 ? 4 : 2) : kMostPanels;
     limit = g.inner ? 196 : p.C <= 64 ? 40 : 98;
   } else {
     g.inner = g.late || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.tiles.all < 64;
-    g.group = g.packed_group;
-    limit = g.inner ? 96 : p.C <= 256 ? 24 : 36;
+    g.by_point = g.inner && !g.late;
+    g.group = g.by_point ? g.panels : g.packed_group;
+    limit = g.by_point   ? kPointBytes / (kPoints * 4 * (g.depth * kDepth + g.panels * kNR))
+            : g.inner    ? 96
+            : p.C <= 256 ? 24
+                         : 36;
+    limit = larger(limit, kMR);
   }
   g.group = smaller(g.group, g.panels);
   g.groups = ceil_div(g.panels, g.group);
@@ -65,15 +73,17 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   return g;
 }
 
+// Of one worker; V is shared when the schedule is inner, and M behind it by point.
 struct Layout {
-  int64_t v, m, u, parts, zeros, bytes;  // of one worker; V is shared when the schedule is inner
+  int64_t v, m, u, parts, zeros, bytes;
 };
 FASTCNN_INLINE int64_t v_bytes(const Grid& g) { return round_up(kPoints * g.v_plane * 4, 4096); }
+FASTCNN_INLINE int64_t m_bytes(const Grid& g) { return round_up(kPoints * g.m_plane * 4, 64); }
 FASTCNN_INLINE Layout layout(const Grid& g) {
   Layout l;
   l.v = 0;
   l.m = g.inner ? 0 : v_bytes(g);
-  l.u = l.m + round_up(kPoints * g.m_plane * 4, 64);
+  l.u = l.m + (g.by_point ? 0 : m_bytes(g));
   l.parts = l.u + (g.late ? 6 * kUPlane * 4 : 0);
   l.zeros = l.parts;
 #if FASTCNN_TILES
@@ -84,7 +94,7 @@ FASTCNN_INLINE Layout layout(const Grid& g) {
 }
 FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
   const Grid g = grid(p);
-  return {g.inner ? v_bytes(g) : 0, layout(g).bytes};
+  return {g.inner ? v_bytes(g) + (g.by_point ? m_bytes(g) : 0) : 0, layout(g).bytes};
 }
 // V of tiles first..first+count-1, which are tiles `place`.. of the chunk
 static void transform_input(const Problem& p, const Grid& g, const Prologue& prologue, const float* x, int64_t first,
@@ -147,25 +157,25 @@ static void transform_weights(const float* w, int64_t r, float* u) {
   }
 }
 
-// M of one group: 36 GEMMs of [count tiles, C] x [C, group panels]
-static void multiply(const Grid& g, int64_t group_panels, int64_t count, const float* v, const float* u, float* m) {
+// M of one point and some panels: a GEMM of [count tiles, C] x [C, panels]; next: the weights that follow these
+static void multiply_point(const Grid& g, int64_t panels, int64_t count, const float* v, const float* u,
+                           const float* next, float* m) {
   const int64_t panel_floats = g.depth * kDepth * kNR;
-  for (int64_t f = 0; f < kPoints; ++f, v += g.v_plane, m += g.m_plane)
-    for (int64_t j = 0; j < group_panels; ++j, u += panel_floats)
-      for_tiles(count, [&](int64_t t, int64_t rows) {
-        with_rows(rows, [&]<int MR>() {
-          Tile<MR> tile;
-          tile.zero();
-          const float* a = v + t * kDepth;
-          const float* b = u;
-          Ahead ahead(u + panel_floats, g.depth, t, rows, count);
-          for (int64_t d = 0; d < g.depth; ++d, a += g.rows * kDepth, b += kDepth * kNR) {
-            ahead.fetch();
-            tile.multiply(BlockA<kDepth, 1>{a}, b, kNR, kDepth);
-          }
-          tile.store_to(m + (j * g.rows + t) * kNR, kNR);
-        });
+  for (int64_t j = 0; j < panels; ++j, u += panel_floats, m += g.rows * kNR)
+    for_tiles(count, [&](int64_t t, int64_t rows) {
+      with_rows(rows, [&]<int MR>() {
+        Tile<MR> tile;
+        tile.zero();
+        const float* a = v + t * kDepth;
+        const float* b = u;
+        Ahead ahead(j + 1 < panels ? u + panel_floats : next, g.depth, t, rows, count);
+        for (int64_t d = 0; d < g.depth; ++d, a += g.rows * kDepth, b += kDepth * kNR) {
+          ahead.fetch();
+          tile.multiply(BlockA<kDepth, 1>{a}, b, kNR, kDepth);
+        }
+        tile.store_to(m + t * kNR, kNR);
       });
+    });
 }
 
 #if FASTCNN_TILES
@@ -331,27 +341,61 @@ static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int
   }
 }
 
+// Where the weights of a panel begin, in its group's first plane or, transformed late, as they are
+FASTCNN_INLINE const float* weights_of(const Grid& g, const float* packed, int64_t panel) {
+  const int64_t first = panel / g.packed_group * g.packed_group;
+  return packed + ((g.late ? 9 : kPoints) * first + panel - first) * g.depth * g.side * kNR;
+}
+// Floats from one of the 36 planes of a panel's weights to the next
+FASTCNN_INLINE int64_t u_plane(const Grid& g, int64_t panel) {
+  const int64_t first = panel / g.packed_group * g.packed_group;
+  return smaller(g.packed_group, g.panels - first) * g.depth * g.side * kNR;
+}
+
+// Y of some panels of a chunk, and statistics of it
+static void finish_panels(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t chunk, int64_t panel,
+                          int64_t panels, const float* m, float* y) {
+  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles.all - first);
+  transform_output(p, g, epilogue, first, count, panel, panels, m, y);
+  if (!epilogue.statistics) return;
+  float* mean = epilogue.statistics + chunk * 2 * p.K;
+  chunk_statistics(p, g, first, count, panel * kNR, smaller(panels * kNR, p.K - panel * kNR), y, mean, mean + p.K);
+}
+
 static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t chunk, int64_t group,
                       const float* v, const float* packed, float* y, float* m, float* u,
                       [[maybe_unused]] float* parts) {
-  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles.all - first);
-  const int64_t panel = group * g.group, group_panels = smaller(g.group, g.panels - panel);
-  const int64_t packed_first = panel / g.packed_group * g.packed_group, panel_floats = g.depth * g.side * kNR;
-  const float* const weights = packed + ((g.late ? 9 : kPoints) * packed_first + panel - packed_first) * panel_floats;
+  const int64_t count = smaller(g.chunk, g.tiles.all - chunk * g.chunk);
+  const int64_t panel = group * g.group, panels = smaller(g.group, g.panels - panel), plane = u_plane(g, panel);
+  const float* const weights = weights_of(g, packed, panel);
   if (g.late) multiply_late(g, count, v, weights, u, m);
 #if FASTCNN_TILES
   else if (on_tiles(g.late))
-    multiply_on_tiles(g, group_panels, count, v, weights,
-                      smaller(g.packed_group, g.panels - packed_first) * panel_floats, parts, m);
+    multiply_on_tiles(g, panels, count, v, weights, plane, parts, m);
 #endif
   else
-    multiply(g, group_panels, count, v, weights, m);
-  transform_output(p, g, epilogue, first, count, panel, group_panels, m, y);
-  if (epilogue.statistics) {
-    float* mean = epilogue.statistics + chunk * 2 * p.K;
-    chunk_statistics(p, g, first, count, panel * kNR, smaller(group_panels * kNR, p.K - panel * kNR), y, mean,
-                     mean + p.K);
-  }
+    for (int64_t f = 0; f < kPoints; ++f)
+      multiply_point(g, panels, count, v + f * g.v_plane, weights + f * plane, weights + (f + 1) * plane,
+                     m + f * g.m_plane);
+  finish_panels(p, g, epilogue, chunk, panel, panels, m, y);
+}
+
+// The 36 products of a chunk, then its outputs
+static void run_by_point(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t chunk, const float* v,
+                         const float* packed, float* y, float* m) {
+  const int64_t count = smaller(g.chunk, g.tiles.all - chunk * g.chunk);
+  const auto weights = [&](int64_t f, int64_t panel) { return weights_of(g, packed, panel) + f * u_plane(g, panel); };
+  parallel_for_tasks(kPoints, count * kPoints * p.C * p.K, [&](int64_t f, int) {
+    for (int64_t panel = 0; panel < g.panels; panel += g.packed_group) {
+      const int64_t panels = smaller(g.packed_group, g.panels - panel);
+      const bool last = panel + panels == g.panels;
+      multiply_point(g, panels, count, v + f * g.v_plane, weights(f, panel),
+                     last ? weights(f + 1, 0) : weights(f, panel + panels), m + f * g.m_plane + panel * g.rows * kNR);
+    }
+  });
+  parallel_for_tasks(g.panels, count * 16 * kMoved * p.K, [&](int64_t panel, int) {
+    finish_panels(p, g, epilogue, chunk, panel, 1, m + panel * g.rows * kNR, y);
+  });
 }
 
 static void count_pixels(const Problem& p, const Grid& g, int64_t chunk, int64_t* counts) {
@@ -386,10 +430,13 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
         const int64_t place = task * kPart;
         transform_input(p, g, prologue, x, first + place, smaller(kPart, count - place), place, zeros_of(worker), v);
       });
-      parallel_for_tasks(g.groups, count * multiply_work, [&](int64_t group, int worker) {
-        run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u),
-                  place_of(worker, l.parts));
-      });
+      if (g.by_point)
+        run_by_point(p, g, epilogue, chunk, v, packed, y, v + v_bytes(g) / 4);
+      else
+        parallel_for_tasks(g.groups, count * multiply_work, [&](int64_t group, int worker) {
+          run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u),
+                    place_of(worker, l.parts));
+        });
       if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
     }
   } else {

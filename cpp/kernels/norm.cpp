@@ -78,10 +78,15 @@ FASTCNN_INLINE double inverse_deviation(double variance, double epsilon) {
   return 1.0 / __builtin_sqrt(variance + epsilon);
 }
 
+FASTCNN_INLINE float scale_of(const float* gamma, const float* inv_std, int64_t c) {
+  return gamma ? gamma[c] * inv_std[c] : inv_std[c];
+}
+FASTCNN_INLINE vf normalised(vf x, vf mean, vf scale, vf shift) { return (x - mean) * scale + shift; }
+
 // Slots that a convolution left empty have count 0. shape.rows is not read: the counts tell.
 void batchnorm_merge(const RowsShape& shape, int64_t blocks, const float* statistics, const int64_t* counts,
-                     double epsilon, double momentum, float* mean, float* inv_std, float* moving_mean,
-                     float* moving_variance) {
+                     const float* gamma, double epsilon, double momentum, float* mean, float* inv_std, float* scale,
+                     float* moving_mean, float* moving_variance) {
   const int64_t C = shape.C;
   parallel_for(C, kMergeChannels, blocks * C * kSumCost, [=](int64_t begin, int64_t end) {
     const int64_t n = end - begin;
@@ -103,6 +108,7 @@ void batchnorm_merge(const RowsShape& shape, int64_t blocks, const float* statis
       const double variance = (square[c] < 0 ? 0 : square[c]) / static_cast<double>(total);  // NaN stays
       mean[begin + c] = static_cast<float>(m[c]);
       inv_std[begin + c] = static_cast<float>(inverse_deviation(variance, epsilon));
+      if (scale) scale[begin + c] = scale_of(gamma, inv_std, begin + c);
       if (moving_mean)
         moving_mean[begin + c] =
             static_cast<float>(momentum * static_cast<double>(moving_mean[begin + c]) + (1 - momentum) * m[c]);
@@ -120,7 +126,8 @@ FASTCNN_INLINE void normalise_rows(int64_t rows, int64_t C, int64_t channels, co
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t at = row * C;
     over_channels(channels, [=](int64_t c, int64_t n) FASTCNN_LAMBDA {
-      vf a = (load_upto(x + at + c, n) - load_upto(mean + c, n)) * load_upto(scale + c, n) + load_upto(shift + c, n);
+      vf a = normalised(load_upto(x + at + c, n), load_upto(mean + c, n), load_upto(scale + c, n),
+                        load_upto(shift + c, n));
       if (kResidual) a += load_upto(residual + at + c, n);
       put_upto<kStream>(y + at + c, kRelu ? relu(a) : a, n);
     });
@@ -160,7 +167,7 @@ void batchnorm_forward(const RowsShape& shape, const float* x, const float* mean
     over_chunks(C, [=](int64_t first, int64_t channels) {
       float scale[kChunk], shift[kChunk];
       for (int64_t c = 0; c < channels; ++c) {
-        scale[c] = gamma ? gamma[first + c] * inv_std[first + c] : inv_std[first + c];
+        scale[c] = scale_of(gamma, inv_std, first + c);
         shift[c] = beta ? beta[first + c] : 0.0f;
       }
       const int64_t at = begin * C + first;
@@ -189,34 +196,53 @@ void batchnorm_inference(const RowsShape& shape, const float* x, const float* mo
   });
 }
 
-// The gradient where y > 0, as in relu_backward.
-template <bool kMask>
-FASTCNN_INLINE vf masked(const float* dy, const float* y, int64_t at, int64_t n) {
-  const vf g = load_upto(dy + at, n);
-  if constexpr (kMask) return select(load_upto(y + at, n) > vf{}, g, vf{});
-  return g;
-}
+// Where the ReLU let the gradient through: everywhere, where y > 0, or where y made again from x is.
+enum class Mask { none, output, input };
+
+// What a backward pass reads. scale, shift: those of the forward pass, for Mask::input.
+struct Inputs {
+  const float *x, *y, *dy, *mean, *scale, *shift;
+
+  FASTCNN_INLINE Inputs from(int64_t at, int64_t c) const {
+    return {x + at + c, y ? y + at + c : nullptr, dy + at + c, mean + c, scale + c, shift + c};
+  }
+  FASTCNN_INLINE vf deviation(int64_t at, int64_t c, int64_t n) const {
+    return load_upto(x + at + c, n) - load_upto(mean + c, n);
+  }
+  template <Mask kMask>
+  FASTCNN_INLINE vf gradient(int64_t at, int64_t c, int64_t n) const {
+    const vf g = load_upto(dy + at + c, n);
+    if constexpr (kMask == Mask::none) return g;
+    vf through;
+    if constexpr (kMask == Mask::output)
+      through = load_upto(y + at + c, n);
+    else
+      through = normalised(load_upto(x + at + c, n), load_upto(mean + c, n), load_upto(scale + c, n),
+                           load_upto(shift + c, n));
+    return select(through > vf{}, g, vf{});
+  }
+};
 
 enum class Residual { none, write, stream, accumulate };
 
 // Sums of g and of g * (x - mean) over one block of rows, at most kChunk channels; writes dresidual on the way.
-template <bool kMask, Residual kResidual>
-FASTCNN_INLINE void chunk_gradients(int64_t rows, int64_t C, int64_t channels, const float* x, const float* y,
-                                    const float* dy, const float* mean, float* dresidual, float* sum_g, float* sum_gx) {
+template <Mask kMask, Residual kResidual>
+FASTCNN_INLINE void chunk_gradients(int64_t rows, int64_t C, int64_t channels, const Inputs& in, float* dresidual,
+                                    float* sum_g, float* sum_gx) {
   float sum[kChunk] = {}, product[kChunk] = {};
-  const auto gradient = [=](int64_t at, int64_t n) FASTCNN_LAMBDA {
-    const vf g = masked<kMask>(dy, y, at, n);
-    if (kResidual == Residual::write) store_upto(dresidual + at, g, n);
-    if (kResidual == Residual::stream) stream(dresidual + at, g);
-    if (kResidual == Residual::accumulate) store_upto(dresidual + at, load_upto(dresidual + at, n) + g, n);
+  const auto gradient = [=](int64_t at, int64_t c, int64_t n) FASTCNN_LAMBDA {
+    const vf g = in.gradient<kMask>(at, c, n);
+    float* const to = dresidual + at + c;
+    if (kResidual == Residual::write) store_upto(to, g, n);
+    if (kResidual == Residual::stream) stream(to, g);
+    if (kResidual == Residual::accumulate) store_upto(to, load_upto(to, n) + g, n);
     return g;
   };
   for (int64_t row = 0; row < rows; ++row)
     over_channels(channels, [=, &sum, &product](int64_t c, int64_t n) FASTCNN_LAMBDA {
-      const int64_t at = row * C + c;
-      const vf g = gradient(at, n);
+      const vf g = gradient(row * C, c, n);
       add_to(sum + c, g);
-      add_to(product + c, g * (load_upto(x + at, n) - load_upto(mean + c, n)));
+      add_to(product + c, g * in.deviation(row * C, c, n));
     });
   over_channels(channels, [=, &sum, &product](int64_t c, int64_t n) FASTCNN_LAMBDA {
     store_upto(sum_g + c, load(sum + c), n);
@@ -224,35 +250,31 @@ FASTCNN_INLINE void chunk_gradients(int64_t rows, int64_t C, int64_t channels, c
   });
 }
 
-template <bool kMask, Residual kResidual>
-void reduce_gradients(const RowsShape& shape, const float* x, const float* y, const float* dy, const float* mean,
-                      float* dresidual, float* slots) {
+template <Mask kMask, Residual kResidual>
+void reduce_gradients(const RowsShape& shape, const Inputs& in, float* dresidual, float* slots) {
   const int64_t C = shape.C, grain = block_rows(C);
   parallel_for(shape.rows, grain, shape.rows * C * kSumCost, [=](int64_t begin, int64_t end) {
     float* const slot = slots + begin / grain * 2 * C;
     over_chunks(C, [=](int64_t c, int64_t n) {
-      const int64_t at = begin * C + c;
-      chunk_gradients<kMask, kResidual>(end - begin, C, n, x + at, kMask ? y + at : nullptr, dy + at, mean + c,
-                                        kResidual == Residual::none ? nullptr : dresidual + at, slot + c, slot + C + c);
+      chunk_gradients<kMask, kResidual>(end - begin, C, n, in.from(begin * C, c),
+                                        kResidual == Residual::none ? nullptr : dresidual + begin * C + c, slot + c,
+                                        slot + C + c);
     });
     if (kResidual == Residual::stream) end_stream();
   });
 }
 
 // dx (+)= a*g + b*(x - mean) + c, or a*g when the statistics are constants.
-template <bool kMask, bool kFrozen, bool kAccumulate, bool kStream>
-void apply_gradients(const RowsShape& shape, const float* x, const float* y, const float* dy, const float* mean,
-                     const float* a, const float* b, const float* c, float* dx) {
+template <Mask kMask, bool kFrozen, bool kAccumulate, bool kStream>
+void apply_gradients(const RowsShape& shape, const Inputs& in, const float* a, const float* b, const float* c,
+                     float* dx) {
   const int64_t C = shape.C;
   parallel_for(shape.rows, block_rows(C), shape.rows * C * kMoved, [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
       over_channels(C, [=](int64_t channel, int64_t n) FASTCNN_LAMBDA {
         const int64_t at = row * C + channel;
-        const vf g = masked<kMask>(dy, y, at, n);
-        vf d = load_upto(a + channel, n) * g;
-        if (!kFrozen)
-          d += load_upto(b + channel, n) * (load_upto(x + at, n) - load_upto(mean + channel, n)) +
-               load_upto(c + channel, n);
+        vf d = load_upto(a + channel, n) * in.gradient<kMask>(row * C, channel, n);
+        if (!kFrozen) d += load_upto(b + channel, n) * in.deviation(row * C, channel, n) + load_upto(c + channel, n);
         if (kAccumulate) d += load_upto(dx + at, n);
         put_upto<kStream>(dx + at, d, n);
       });
@@ -261,31 +283,56 @@ void apply_gradients(const RowsShape& shape, const float* x, const float* y, con
 }
 
 ScratchSize batchnorm_backward_scratch(const RowsShape& shape) {
-  return {(batchnorm_blocks(shape) * 2 + 3) * shape.C * 4, 0};
+  return {(batchnorm_blocks(shape) * 2 + 5) * shape.C * 4, 0};
+}
+
+template <Mask kMask>
+FASTCNN_INLINE void reduce_gradients_to(const RowsShape& shape, const Inputs& in, bool accumulate, float* dresidual,
+                                        float* slots) {
+  if (!dresidual)
+    reduce_gradients<kMask, Residual::none>(shape, in, nullptr, slots);
+  else if (accumulate)
+    reduce_gradients<kMask, Residual::accumulate>(shape, in, dresidual, slots);
+  else if (streams(dresidual, shape.rows * shape.C, shape.C))
+    reduce_gradients<kMask, Residual::stream>(shape, in, dresidual, slots);
+  else
+    reduce_gradients<kMask, Residual::write>(shape, in, dresidual, slots);
+}
+
+// Calls f(mask) with the mask as a type.
+template <Mask kMask>
+struct MaskConstant {
+  static constexpr Mask value = kMask;
+};
+template <class F>
+FASTCNN_INLINE void with_mask(Mask mask, const F& f) {
+  if (mask == Mask::none)
+    f(MaskConstant<Mask::none>{});
+  else if (mask == Mask::output)
+    f(MaskConstant<Mask::output>{});
+  else
+    f(MaskConstant<Mask::input>{});
 }
 
 void batchnorm_backward(const RowsShape& shape, const float* x, const float* y, const float* dy, const float* mean,
-                        const float* inv_std, const float* gamma, bool frozen, bool accumulate, float* dx,
-                        bool accumulate_residual, float* dresidual, float* dgamma, float* dbeta,
-                        const Scratch& scratch) {
+                        const float* inv_std, const float* gamma, const float* beta, bool relu, bool frozen,
+                        bool accumulate, float* dx, bool accumulate_residual, float* dresidual, float* dgamma,
+                        float* dbeta, const Scratch& scratch) {
   const int64_t C = shape.C, blocks = batchnorm_blocks(shape);
   float* const slots = shared_floats(scratch);
   float* const a = slots + blocks * 2 * C;
-  float* const b = a + C;
-  float* const c = b + C;
+  float *const b = a + C, *const c = b + C, *const scale = c + C, *const shift = scale + C;
+  for (int64_t i = 0; i < C; ++i) {
+    scale[i] = scale_of(gamma, inv_std, i);
+    shift[i] = beta ? beta[i] : 0.0f;
+  }
+  Inputs in{x, y, dy, mean, scale, shift};
+  Mask mask = y ? Mask::output : relu ? Mask::input : Mask::none;
 
   const bool sums = dgamma || dbeta || (dx && !frozen);
   if (sums || dresidual)
-    with_constant(y != nullptr, [=](auto mask) {
-      if (!dresidual)
-        reduce_gradients<mask.value, Residual::none>(shape, x, y, dy, mean, nullptr, slots);
-      else if (accumulate_residual)
-        reduce_gradients<mask.value, Residual::accumulate>(shape, x, y, dy, mean, dresidual, slots);
-      else if (streams(dresidual, shape.rows * C, C))
-        reduce_gradients<mask.value, Residual::stream>(shape, x, y, dy, mean, dresidual, slots);
-      else
-        reduce_gradients<mask.value, Residual::write>(shape, x, y, dy, mean, dresidual, slots);
-    });
+    with_mask(mask,
+              [=](auto known) { reduce_gradients_to<known.value>(shape, in, accumulate_residual, dresidual, slots); });
   parallel_for(C, kMergeChannels, (sums ? blocks : 1) * C * kSumCost, [=](int64_t begin, int64_t end) {
     const int64_t n = end - begin;
     double sum[kMergeChannels] = {}, product[kMergeChannels] = {};
@@ -309,15 +356,14 @@ void batchnorm_backward(const RowsShape& shape, const float* x, const float* y, 
   });
   if (!dx) return;
   if (dresidual && !accumulate_residual) {  // it holds g already
-    dy = dresidual;
-    y = nullptr;
+    in.dy = dresidual;
+    mask = Mask::none;
   }
-  with_constant(y != nullptr, [=](auto mask) {
+  with_mask(mask, [=](auto known) {
     with_constant(frozen, [=](auto constant_statistics) {
       with_constant(accumulate, [=](auto add) {
         with_constant(!accumulate && streams(dx, shape.rows * C, C), [=](auto past_caches) {
-          apply_gradients<mask.value, constant_statistics.value, add.value, past_caches.value>(shape, x, y, dy, mean, a,
-                                                                                               b, c, dx);
+          apply_gradients<known.value, constant_statistics.value, add.value, past_caches.value>(shape, in, a, b, c, dx);
         });
       });
     });

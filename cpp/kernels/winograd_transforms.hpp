@@ -69,15 +69,6 @@ FASTCNN_INLINE TileAt tile_at(const Tiling& g, int64_t tile) {
   return {tile / plane, tile % plane / g.columns * kTile, tile % g.columns * kTile};
 }
 
-FASTCNN_INLINE vf load_input(const float* x, const float* zeros, int64_t c, int64_t n, const Prologue& prologue) {
-  vf v = load_upto(x + c, n);
-  if (prologue.mean && x != zeros) {
-    v = (v - load_upto(prologue.mean + c, n)) * load_upto(prologue.scale + c, n) + load_upto(prologue.shift + c, n);
-    if (prologue.relu) v = relu(v);
-  }
-  return v;
-}
-
 // B^T d B of kLanes channels from c on, of which `C` minus c are there
 FASTCNN_INLINE void transform_tile(const float* const* rows, const float* zeros, int64_t c, int64_t C,
                                    const Prologue& prologue, vf* out) {
@@ -90,10 +81,20 @@ FASTCNN_INLINE void transform_tile(const float* const* rows, const float* zeros,
     for (int64_t s = 0; s < 6; ++s)
       input_pass(at_row(s), at_row(6 + s), at_row(12 + s), at_row(18 + s), at_row(24 + s), at_row(30 + s), t + s, 6);
   };
-  if (!prologue.mean && c + kLanes <= C)
+  const int64_t n = smaller(kLanes, C - c);
+  if (prologue.mean) {
+    const vf mean = load_upto(prologue.mean + c, n), scale = load_upto(prologue.scale + c, n),
+             shift = load_upto(prologue.shift + c, n);
+    const vf least = broadcast(prologue.relu ? 0 : -__builtin_inff());
+    columns([&](int64_t k) FASTCNN_LAMBDA {
+      const vf v = (load_upto(rows[k] + c, n) - mean) * scale + shift;
+      return rows[k] == zeros ? vf{} : select(v < least, least, v);
+    });
+  } else if (n == kLanes) {
     columns([&](int64_t k) FASTCNN_LAMBDA { return load(rows[k] + c); });
-  else
-    columns([&](int64_t k) FASTCNN_LAMBDA { return load_input(rows[k], zeros, c, smaller(kLanes, C - c), prologue); });
+  } else {
+    columns([&](int64_t k) FASTCNN_LAMBDA { return load_upto(rows[k] + c, n); });
+  }
   for (int64_t r = 0; r < 6; ++r) {
     const vf* row = t + r * 6;
     input_pass(row[0], row[1], row[2], row[3], row[4], row[5], out + r * 6, 1);

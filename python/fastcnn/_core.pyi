@@ -115,6 +115,7 @@ class _Operations:
         padding: _Padding = ((0, 0), (0, 0)),
         dilation: _Pair = (1, 1),
         accumulate: bool = False,
+        prologue: tuple[_F, _F, _F, bool] | None = None,
         algorithm: str | None = None,
     ) -> None: ...
     def bias_backward(self, dy: _F, db: _F, *, accumulate: bool = False) -> None: ...
@@ -157,6 +158,8 @@ class _Operations:
         *,
         epsilon: float,
         momentum: float = 0.99,
+        gamma: _F | None = None,
+        scale: _F | None = None,  # gamma * inv_std
         moving_mean: _F | None = None,
         moving_variance: _F | None = None,
     ) -> None: ...
@@ -194,6 +197,8 @@ class _Operations:
         *,
         y: _F | None = None,  # the ReLU's output; None: no ReLU
         gamma: _F | None = None,
+        beta: _F | None = None,
+        relu: bool = False,  # make y again from x
         frozen: bool = False,
         dx: _F | None = None,
         accumulate: bool = False,
@@ -305,6 +310,7 @@ def conv2d_backward_weights(
     padding: _Padding = ((0, 0), (0, 0)),
     dilation: _Pair = (1, 1),
     accumulate: bool = False,
+    prologue: tuple[_F, _F, _F, bool] | None = None,
     algorithm: str | None = None,
 ) -> None: ...
 def bias_backward(dy: _F, db: _F, *, accumulate: bool = False) -> None: ...
@@ -343,6 +349,8 @@ def batchnorm_merge(
     *,
     epsilon: float,
     momentum: float = 0.99,
+    gamma: _F | None = None,
+    scale: _F | None = None,  # gamma * inv_std
     moving_mean: _F | None = None,
     moving_variance: _F | None = None,
 ) -> None: ...
@@ -377,6 +385,8 @@ def batchnorm_backward(
     *,
     y: _F | None = None,  # the ReLU's output; None: no ReLU
     gamma: _F | None = None,
+    beta: _F | None = None,
+    relu: bool = False,  # make y again from x
     frozen: bool = False,
     dx: _F | None = None,
     accumulate: bool = False,

@@ -8,6 +8,9 @@ The written graph stays as it is; names, weights, summary and files are its own.
     addition, ReLU    into a convolution or normalisation
     ReLU              into a dense layer
     2x2 max-pooling   into a convolution
+
+In training a normalisation that only one convolution reads is left to that one, which normalises what it reads: a
+tensor less to write, to read and to keep.
 """
 
 from __future__ import annotations
@@ -88,8 +91,8 @@ def active_nodes(nodes: Sequence[StepNode]) -> set[StepNode]:
 
 
 def fuse(outputs: Sequence[StepNode]) -> list[StepNode]:
-    """Return the outputs of an equivalent graph with fewer steps."""
-    return _Fusion(outputs).outputs
+    """Return the outputs of an equivalent graph with fewer steps and tensors."""
+    return _leave_to_readers(_Fusion(outputs).outputs)
 
 
 class _Fusion:
@@ -181,6 +184,27 @@ class _Fusion:
         if isinstance(pad, ZeroPadding2D) and before.inputs[0].layer.nonnegative and _takes_padding(step, pad):
             return Node(replace(step, extra=pad.padding), before.inputs, node.sample_shape)
         return self._same(node)
+
+
+def _leave_to_readers(outputs: Sequence[StepNode]) -> list[StepNode]:
+    nodes = topological(outputs)
+    counts = consumer_counts(nodes, outputs)
+    convolved_by = {node.inputs[-1]: node for node in nodes if isinstance(node.layer, FusedConv2D)}
+    made: dict[StepNode, StepNode] = {}
+    for node in nodes:
+        step, inputs = node.layer, [made[x] for x in node.inputs]
+        if isinstance(step, FusedConv2D):
+            before = inputs[-1].layer
+            prologue = before.norm if isinstance(before, FusedConv2D) and before.left_to_reader else None
+            leaves = counts[node] == 1 and node in convolved_by and _makes_statistics(step) and not step.residual
+            step = replace(step, prologue=prologue, left_to_reader=leaves)
+        changed = step is not node.layer or tuple(inputs) != node.inputs
+        made[node] = Node(step, inputs, node.sample_shape) if changed else node
+    return [made[node] for node in outputs]
+
+
+def _makes_statistics(step: FusedConv2D) -> bool:
+    return step.norm is not None and step.norm.batch_statistics and not step.folds
 
 
 def _within(padding: Padding, window: Pair) -> bool:

@@ -18,7 +18,7 @@ from fastcnn.fuse import active_nodes, fuse, lower, with_loss
 from fastcnn.graph import Node, topological
 from fastcnn.layers.base import Array, Bounds, Layer, Padding, Pair, Slots, Step
 from fastcnn.layers.conv import ALGORITHMS, FusedConv2D, algorithm_changes
-from fastcnn.layers.norm import BatchNormalization, FusedBatchNormalization
+from fastcnn.layers.norm import BatchNormalization, FusedBatchNormalization, Merged
 from fastcnn.liveness import CacheSpec, Lifetimes, cache_name, dy_name, lifetimes, recomputing, y_name
 from fastcnn.losses import Loss
 from fastcnn.parameters import Parameter
@@ -159,6 +159,7 @@ class Emitter(_core.Program):
         self._written: set[Parameter] = set()
         self._random_states: dict[DropoutStep, NDArray[np.int64]] = {}
         self._random_calls: Counter[Dropout] = Counter()
+        self._merged: dict[FusedBatchNormalization, Merged] = {}
         self._again = False
 
     def emit_again(self, step: Step, s: Slots) -> None:
@@ -221,6 +222,13 @@ class Emitter(_core.Program):
         if norm in self._repeated:
             return norm.momentum, norm.moving_mean.memory, norm.moving_variance.memory
         return 0.0, *self._training.statistics(norm)
+
+    def merged(self, norm: FusedBatchNormalization) -> Merged:
+        """Return the statistics of a normalisation that is left to another step: few bytes, alive with the program."""
+        if norm not in self._merged:
+            channels = norm.layer.moving_mean.shape
+            self._merged[norm] = Merged(*(np.empty(channels, np.float32) for _ in range(3)))
+        return self._merged[norm]
 
     def random_state(self, step: DropoutStep) -> NDArray[np.int64]:
         """Return the key and counter of a step's random numbers, which each training step sets anew."""

@@ -70,8 +70,8 @@ FAULTS = [
     ),
     Fault(
         ROWS,
-        "if (x && prologue.mean) {",
-        "if (prologue.mean) {",
+        "if (x && prologue.mean) v =",
+        "if (prologue.mean) v =",
         "the prologue normalises the padding of a direct convolution",
     ),
     Fault(
@@ -231,8 +231,8 @@ FAULTS = [
     ),
     Fault(
         WINOGRAD_TRANSFORMS,
-        "if (prologue.mean && x != zeros) {",
-        "if (prologue.mean) {",
+        "return rows[k] == zeros ? vf{} : select(v < least, least, v);",
+        "return select(v < least, least, v);",
         "the prologue normalises the padding",
     ),
     Fault(
@@ -328,9 +328,9 @@ FAULTS = [
     ),
     Fault(
         WEIGHTS,
-        "begin = smaller(end, larger(0, -w * s.C - c0));",
-        "begin = 0;",
-        "left padding reads the row before, with few channels",
+        "gemm::row(p, x, at, tap / s.S, tap % s.S)",
+        "gemm::row(p, x, at, tap % s.S, tap / s.S)",
+        "rows and columns of windows swapped in weight gradients",
     ),
     Fault(
         DENSE,
@@ -706,8 +706,8 @@ FAULTS = [
     Fault(GEMM, "if (epilogue.residual == y) return;", "", "phases without taps overwrite where they should add"),
     Fault(
         WINOGRAD,
-        "smaller(g.packed_group, g.panels - packed_first) * panel_floats",
-        "g.packed_group * panel_floats",
+        "return smaller(g.packed_group, g.panels - first) * g.depth * g.side * kNR;",
+        "return g.packed_group * g.depth * g.side * kNR;",
         "planes of the last packed group are taken for full ones",
         "amx",
     ),
@@ -771,5 +771,47 @@ FAULTS = [
         "if (fresh) {",
         "only the last groups of a chunk count",
         "amx",
+    ),
+    Fault(
+        WEIGHTS,
+        "load_upto(pixel + c0 + c, rows - c), c0 + c, rows - c)",
+        "load_upto(pixel + c0 + c, rows - c), c, rows - c)",
+        "later channels of weight gradients are normalised as the first",
+    ),
+    Fault(
+        WINOGRAD,
+        "finish_panels(p, g, epilogue, chunk, panel, 1, m + panel * g.rows * kNR, y);",
+        "finish_panels(p, g, epilogue, chunk, panel, 1, m, y);",
+        "all panels of shared products give the outputs of the first",
+    ),
+    Fault(
+        WINOGRAD,
+        "v + f * g.v_plane, weights(f, panel),",
+        "v + f * g.v_plane, weights(f, 0),",
+        "shared products of all panels use the weights of the first",
+    ),
+    Fault(
+        GEMM,
+        "load(panel + m * kNR + c));",
+        "load(panel + c));",
+        "streamed outputs are those of a block's first pixel",
+    ),
+    Fault(
+        GEMM,
+        "block_statistics(panel, rows, kNR, width, mean, mean + p.K);",
+        "block_statistics(panel, rows - 1, kNR, width, mean, mean + p.K);",
+        "statistics of streamed outputs leave out a pixel",
+    ),
+    Fault(
+        NORM,
+        "relu ? Mask::input : Mask::none;",
+        "Mask::none;",
+        "the ReLU made again from x lets every gradient through",
+    ),
+    Fault(
+        NORM,
+        "if (scale) scale[begin + c] = scale_of(gamma, inv_std, begin + c);",
+        "if (scale) scale[begin + c] = scale_of(nullptr, inv_std, begin + c);",
+        "gamma is missing where the reader normalises",
     ),
 ]

@@ -131,16 +131,24 @@ inline void check_conv_backward_weights(const Conv2DShape& s, Conv2DAlgorithm al
   const bool winograd = algorithm == Conv2DAlgorithm::winograd;
   const int64_t tiles = s.N * ((s.P + 3) / 4) * ((s.Q + 3) / 4), weights = s.R * s.S * s.C * s.K;
   const Floats x = integers(s.N * s.H * s.W * s.C), dy = integers(s.N * s.P * s.Q * s.K), before = integers(weights);
-  for (const bool accumulate : {false, true}) {
+  const Floats mean = integers(s.C), scale = integers(s.C), shift = integers(s.C);
+  const Prologue none{nullptr, nullptr, nullptr, false}, normalising{mean.data(), scale.data(), shift.data(), true};
+  for (const bool accumulate : {false, true}) {  // the second time with a prologue
+    const Prologue& prologue = accumulate ? normalising : none;
     Floats dw = accumulate ? before : Floats(weights);
     run("conv2d_backward_weights", table->conv2d_backward_weights_scratch(s, algorithm), {output(dw)},
         [&](const Scratch& scratch) {
-          table->conv2d_backward_weights(s, algorithm, x.data(), dy.data(), accumulate, dw.data(), scratch);
+          table->conv2d_backward_weights(s, algorithm, prologue, x.data(), dy.data(), accumulate, dw.data(), scratch);
         });
     Values want(at(weights));
-    for_products(s, [&](int64_t y, int64_t i, int64_t j) { want[at(j)].add(static_cast<double>(dy[y] * x[i])); });
+    for_products(s, [&](int64_t y, int64_t i, int64_t j) {
+      const int64_t c = i % s.C;
+      const double v = accumulate ? relu((x[i] - mean[c]) * scale[c] + shift[c]) : x[i];
+      want[at(j)].add(v * static_cast<double>(dy[y]));
+    });
     for (int64_t i = 0; accumulate && i < weights; ++i) want[at(i)].value += static_cast<double>(before[i]);
-    for (Value& v : want) v.size += winograd ? static_cast<double>(9 * 16 * tiles) : 0;
+    for (Value& v : want)
+      v.size += winograd ? static_cast<double>(21 * 3 * 16 * tiles) : 0;  // a prologue's values go up to 21
     compare("conv2d_backward_weights", dw, want, winograd ? 64 * (2 * std::sqrt(static_cast<double>(tiles)) + 8) : 0);
   }
 }

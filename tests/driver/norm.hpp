@@ -22,8 +22,8 @@ inline void check_batchnorm(const RowsShape& s) {
   check_statistics("batchnorm_statistics", statistics, counts, plain, s.C);
   run("batchnorm_merge", {0, 0}, {output(mean), output(inv_std), output(moving_mean), output(moving_variance)},
       [&](const Scratch&) {
-        table->batchnorm_merge(s, blocks, statistics.data(), counts.data(), epsilon, 0.75, mean.data(), inv_std.data(),
-                               moving_mean.data(), moving_variance.data());
+        table->batchnorm_merge(s, blocks, statistics.data(), counts.data(), nullptr, epsilon, 0.75, mean.data(),
+                               inv_std.data(), nullptr, moving_mean.data(), moving_variance.data());
       });
   const auto [merged, squares] = merge(statistics, counts, s.C);
   Values want_mean(at(s.C)), want_inverse(at(s.C)), want_moving_mean(at(s.C)), want_moving_variance(at(s.C));
@@ -98,8 +98,8 @@ inline void check_batchnorm(const RowsShape& s) {
     run("batchnorm_backward", table->batchnorm_backward_scratch(s),
         {output(dx), output(dresidual), output(dgamma), output(dbeta)}, [&](const Scratch& scratch) {
           table->batchnorm_backward(s, x.data(), mask.data(), dy.data(), mean.data(), inv_std.data(), gamma.data(),
-                                    frozen, accumulate, dx.data(), accumulate, dresidual.data(), dgamma.data(),
-                                    dbeta.data(), scratch);
+                                    nullptr, false, frozen, accumulate, dx.data(), accumulate, dresidual.data(),
+                                    dgamma.data(), dbeta.data(), scratch);
         });
     compare("batchnorm_backward's dx", dx, dx_want, units);
     compare("batchnorm_backward's dresidual", dresidual, dresidual_want, 2);

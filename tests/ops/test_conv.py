@@ -248,6 +248,13 @@ def test_wall_of_backward(isa: str, wall: Callable[..., None]) -> None:
     x, dy, dw = normal(rng, 2, 4, 4, 5), normal(rng, 2, 4, 4, 6), normal(rng, 3, 3, 5, 6)
     wall("conv2d_backward_data", {"dy": dy, "w": turned, "dx": x}, {"dx"})
     wall("conv2d_backward_weights", {"x": x, "dy": dy, "dw": dw, "padding": ONE}, {"dw"})
+    channels = dw.reshape(-1)[:5]
+    with pytest.raises(ValueError, match=r"^conv2d_backward_weights: prologue scale must be \[5\] but is \[6\]"):
+        _core.conv2d_backward_weights(
+            x, dy, dw, padding=ONE, prologue=(channels, np.zeros(6, np.float32), channels, True)
+        )
+    with pytest.raises(ValueError, match=r"^conv2d_backward_weights: dw shares memory with prologue mean"):
+        _core.conv2d_backward_weights(x, dy, dw, padding=ONE, prologue=(channels, channels, channels, True))
 
 
 def test_wall_of_forward_parts() -> None:

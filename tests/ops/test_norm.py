@@ -284,6 +284,34 @@ def test_backward(
         assert units(added, b.old_dx + b.r[0], np.abs(b.old_dx) + b.S[0]) <= gate
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_relu_made_again_from_x_is_the_one_that_was(
+    isa: str, out: Callable[..., Array], affine: bool, frozen: bool
+) -> None:
+    for shape in shapes():
+        b, C = Backward(shape, relu=False, affine=affine, frozen=frozen), shape[-1]
+        beta = normal(C, seed=8) if affine else None
+        b.y = out(shape)
+        _core.batchnorm_forward(b.x, b.mean, b.inv_std, b.y, gamma=b.gamma, beta=beta, relu=True)
+        found = []
+        for again in (False, True):
+            gradients = {"dx": out(shape), "dresidual": out(shape), "dgamma": out((C,)), "dbeta": out((C,))}
+            b.y = None if again else b.y
+            b.run(beta=beta, relu=again, **gradients)
+            found.append({name: gradient.tobytes() for name, gradient in gradients.items()})
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_scale_is_what_the_forward_run_multiplies_by(isa: str, out: Callable[..., Array], affine: bool) -> None:
+    for C in channels():
+        slots, counts = statistics(normal(6, C), out)
+        gamma, mean, inv_std, scale = normal(C, seed=2) if affine else None, out((C,)), out((C,)), out((C,))
+        _core.batchnorm_merge(slots, counts, mean, inv_std, epsilon=EPSILON, gamma=gamma, scale=scale)
+        assert np.array_equal(scale, inv_std if gamma is None else gamma * inv_std)
+
+
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_backward_of_any_wanted_gradients(isa: str, out: Callable[..., Array], relu: bool, frozen: bool) -> None:
@@ -346,9 +374,9 @@ WALL: dict[str, tuple[dict[str, Any], set[str], set[tuple[str, str]]]] = {
             "statistics": np.ones((5, 2, 5), np.float32),
             "counts": np.ones(5, np.int64),
             "epsilon": EPSILON,
-            **{name: VECTOR.copy() for name in ("mean", "inv_std", "moving_mean", "moving_variance")},
+            **{name: VECTOR.copy() for name in ("mean", "inv_std", "gamma", "scale", "moving_mean", "moving_variance")},
         },
-        {"mean", "inv_std", "moving_mean", "moving_variance"},
+        {"mean", "inv_std", "scale", "moving_mean", "moving_variance"},
         set(),
     ),
     "batchnorm_forward": (
@@ -375,7 +403,7 @@ WALL: dict[str, tuple[dict[str, Any], set[str], set[tuple[str, str]]]] = {
     "batchnorm_backward": (
         {
             **{name: X.copy() for name in ("x", "dy", "y", "dx", "dresidual")},
-            **{name: VECTOR.copy() for name in ("mean", "inv_std", "gamma", "dgamma", "dbeta")},
+            **{name: VECTOR.copy() for name in ("mean", "inv_std", "gamma", "beta", "dgamma", "dbeta")},
         },
         {"dx", "dresidual", "dgamma", "dbeta"},
         {("dx", "dy")},
@@ -416,6 +444,8 @@ def test_wall_of_backward() -> None:
     vectors: Any = {"mean": VECTOR, "inv_std": VECTOR}
     with pytest.raises(ValueError, match=r"^batchnorm_backward: one of dx, dresidual, dgamma and dbeta must be given"):
         _core.batchnorm_backward(X, X.copy(), **vectors)
+    with pytest.raises(ValueError, match=r"^batchnorm_backward: y is the ReLU's output, relu asks to make it again"):
+        _core.batchnorm_backward(X, X.copy(), **vectors, y=X.copy(), relu=True, dx=X.copy())
     dy = X.copy()
     with pytest.raises(ValueError, match=r"^batchnorm_backward: dx shares memory with dy"):
         _core.batchnorm_backward(X, dy, **vectors, dx=dy, accumulate=True)

@@ -155,7 +155,9 @@ def _checked_algorithm(owner: str, algorithm: str | None) -> str | None:
 class FusedConv2D(Step):
     """y = pool(relu(norm(conv(zero_pad(x))) + residual)), each part but conv optional.
 
-    With a residual, that is the first of two inputs. `folds` means that `norm` lives in the packed weights and bias.
+    With a residual, that is the first of two inputs. `folds` means that `norm` lives in the packed weights and bias,
+    `left_to_reader` that y is what `norm` would take: the convolution that reads y normalises it. `prologue` is the
+    normalisation that was left to this one.
     """
 
     layer: Conv2D
@@ -166,12 +168,14 @@ class FusedConv2D(Step):
     residual: bool = False
     relu: bool = False
     pool: bool = False  # 2x2, stride 2
+    left_to_reader: bool = False
+    prologue: FusedBatchNormalization | None = None
 
     def __post_init__(self) -> None:
         self.name = self.layer.name
-        self.nonnegative = self.relu and not self.pool
+        self.nonnegative = self.relu and not self.pool and not self.left_to_reader
         if self.norm:
-            self.norm = replace(self.norm, residual=self.residual, relu=self.relu)
+            self.norm = replace(self.norm, residual=self.residual, relu=self.relu, left_to_reader=self.left_to_reader)
 
     # -- declarations --------------------------------------------------------------------------------------------------
 
@@ -180,8 +184,10 @@ class FusedConv2D(Step):
         return self.trainable and index == int(self.residual)
 
     def keeps_y(self) -> bool:
-        """The output tells where the ReLU let the gradient through."""
-        return self.relu
+        """The output tells where the ReLU let the gradient through; that of a normalisation needs what it took."""
+        if self.norm is None or self.folds:
+            return self.relu
+        return self.left_to_reader or self.norm.keeps_y()
 
     def overwrites(self) -> tuple[int, ...]:
         """Return the residual: each of its elements is read before y is written there."""
@@ -193,7 +199,7 @@ class FusedConv2D(Step):
         return (*(w for w in own if w is not None), *(self.norm.trained() if self.norm else ()))
 
     def cache(self, bounds: Bounds, p: Emitter) -> dict[str, CacheSpec]:
-        """Keep z, the convolution's output before the normalisation, or the pooling's argmax and its dx."""
+        """Keep z, the convolution's output before the normalisation, if y is not, or the pooling's argmax and dx."""
         H, W, C = bounds.xs[-1]
         padding = self.padding((H, W, C))
         P, Q = window_positions(self.layer, (H, W, C), self.layer.extent, self.layer.strides, padding)
@@ -204,7 +210,8 @@ class FusedConv2D(Step):
             if self.norm.batch_statistics:
                 blocks = p.packed_conv2d(self.layer, (H, W), padding).statistics_blocks(bounds.batch)
             specs = self.norm.statistics_cache(blocks, bounds.batch * P * Q, bounds)
-            specs["z"] = CacheSpec(full, lifetime="both" if bounds.backward else "forward")
+            if not self.left_to_reader:
+                specs["z"] = CacheSpec(full, lifetime="both" if bounds.backward else "forward")
         if self.pool and bounds.backward:
             specs["argmax"] = CacheSpec((bounds.batch, *bounds.y), "uint8")
             specs["dz"] = CacheSpec(full, lifetime="backward")
@@ -224,15 +231,29 @@ class FusedConv2D(Step):
         shape = x.shape[1:]
         norm = self.norm.layer if self.norm and self.folds else None
         w = p.packed_conv2d(self.layer, (shape[0], shape[1]), self.padding(shape), norm=norm)
+        prologue = self.prologue.prologue(p) if self.prologue else None
         if self.norm and not self.folds:
-            z = s.cache["z"]
+            z = self._z(s)
             if self.norm.batch_statistics:
-                p.conv2d_forward(x, w, z, statistics=s.cache["statistics"], counts=s.cache["counts"])
+                p.conv2d_forward(x, w, z, prologue=prologue, statistics=s.cache["statistics"], counts=s.cache["counts"])
             else:
-                p.conv2d_forward(x, w, z)
+                p.conv2d_forward(x, w, z, prologue=prologue)
             self.norm.emit_normalisation(z, residual, s, p)
         else:
-            p.conv2d_forward(x, w, s.y, residual=residual, relu=self.relu, pool=self.pool, argmax=s.cache.get("argmax"))
+            p.conv2d_forward(
+                x,
+                w,
+                s.y,
+                residual=residual,
+                relu=self.relu,
+                prologue=prologue,
+                pool=self.pool,
+                argmax=s.cache.get("argmax"),
+            )
+
+    def _z(self, s: Slots) -> Array:
+        """Return what the normalisation takes."""
+        return s.y if self.left_to_reader else s.cache["z"]
 
     def emit_backward(self, s: Slots, p: Emitter) -> None:
         """Append the gradients through the epilogue, then those of bias, kernel and input."""
@@ -241,7 +262,7 @@ class FusedConv2D(Step):
         dx, accumulate = s.dxs[-1], s.accumulate[-1]
         if self.norm and not self.folds:
             dz = dz if self.trainable or dx is not None else None
-            self.norm.emit_gradients(s.cache["z"], dz, False, dresidual, s, p)
+            self.norm.emit_gradients(self._z(s), dz, False, dresidual, s, p)
         else:
             if self.relu:
                 p.relu_backward(s.y, s.gradient, s.gradient)
@@ -265,6 +286,7 @@ class FusedConv2D(Step):
                 padding=padding,
                 dilation=layer.dilation_rate,
                 accumulate=added,
+                prologue=self.prologue.prologue(p) if self.prologue else None,
                 algorithm=ALGORITHMS[layer.algorithm],
             )
         if dx is not None:

@@ -113,15 +113,28 @@ class BatchNormalization(Layer):
         return (FusedBatchNormalization(self, trainable=trainable, batch_statistics=trainable and not inference),)
 
 
+@dataclass(frozen=True)
+class Merged:
+    """The statistics of a whole batch, each [C]; `scale` is gamma * inv_std."""
+
+    mean: Array
+    inv_std: Array
+    scale: Array | None = None
+
+
 @dataclass(eq=False)
 class FusedBatchNormalization(Step):
-    """BatchNormalization with what was fused behind it; with a residual, that is the first of two inputs."""
+    """BatchNormalization with what was fused behind it; with a residual, that is the first of two inputs.
+
+    `left_to_reader` means that it only makes the statistics: the convolution that reads its input normalises it.
+    """
 
     layer: BatchNormalization
     trainable: bool
     batch_statistics: bool
     residual: bool = False
     relu: bool = False
+    left_to_reader: bool = False
 
     saves = "x"
 
@@ -134,8 +147,8 @@ class FusedBatchNormalization(Step):
         return index == int(self.residual)
 
     def keeps_y(self) -> bool:
-        """The output tells where the ReLU let the gradient through."""
-        return self.relu
+        """With a residual the output tells where the ReLU let the gradient through, else x does."""
+        return self.relu and self.residual
 
     def overwrites(self) -> tuple[int, ...]:
         """Return all inputs: each element is read before it is written."""
@@ -167,13 +180,14 @@ class FusedBatchNormalization(Step):
                 f"(batch of {bounds.batch}, samples {list(bounds.y)})"
             )
         C = bounds.y[-1]
-        lifetime: Lifetime = "both" if bounds.backward else "forward"
-        return {
+        specs = {
             "statistics": CacheSpec((blocks, 2, C), lifetime="forward"),
             "counts": CacheSpec((blocks,), "int64", "forward"),
-            "mean": CacheSpec((C,), lifetime=lifetime),
-            "inv_std": CacheSpec((C,), lifetime=lifetime),
         }
+        if not self.left_to_reader:
+            lifetime: Lifetime = "both" if bounds.backward else "forward"
+            specs |= {name: CacheSpec((C,), lifetime=lifetime) for name in ("mean", "inv_std")}
+        return specs
 
     def emit_forward(self, s: Slots, p: Emitter) -> None:
         """Append the statistics and the normalisation."""
@@ -183,7 +197,7 @@ class FusedBatchNormalization(Step):
         self.emit_normalisation(x, residual, s, p)
 
     def emit_normalisation(self, x: Array, residual: Array | None, s: Slots, p: Emitter) -> None:
-        """Append what follows once `statistics` and `counts` are there."""
+        """Append what follows once `statistics` and `counts` are there, of which a reader does the last."""
         norm = self.layer
         gamma, beta = _memory(norm.gamma), _memory(norm.beta)
         mean, variance = norm.moving_mean.memory, norm.moving_variance.memory
@@ -209,26 +223,41 @@ class FusedBatchNormalization(Step):
             p.copy(variance, statistics[0, 1])
             counts = np.ones(1, np.int64)
             momentum, new_mean, new_variance = 1.0, None, None
+        merged = self._merged(s, p)
         p.batchnorm_merge(
             statistics,
             counts,
-            s.cache["mean"],
-            s.cache["inv_std"],
+            merged.mean,
+            merged.inv_std,
             epsilon=norm.epsilon,
             momentum=momentum,
+            gamma=gamma,
+            scale=merged.scale,
             moving_mean=new_mean,
             moving_variance=new_variance,
         )
+        if self.left_to_reader:
+            return
         p.batchnorm_forward(
             x,
-            s.cache["mean"],
-            s.cache["inv_std"],
+            merged.mean,
+            merged.inv_std,
             s.y,
             gamma=gamma,
             beta=beta,
             residual=residual,
             relu=self.relu,
         )
+
+    def _merged(self, s: Slots, p: Emitter) -> Merged:
+        return p.merged(self) if self.left_to_reader else Merged(s.cache["mean"], s.cache["inv_std"])
+
+    def prologue(self, p: Emitter) -> tuple[Array, Array, Array, bool]:
+        """Return what a convolution needs that normalises what it reads: mean, scale, shift, whether ReLU follows."""
+        merged = p.merged(self)
+        assert merged.scale is not None
+        beta = _memory(self.layer.beta)
+        return merged.mean, merged.scale, np.zeros_like(merged.mean) if beta is None else beta, self.relu
 
     def emit_backward(self, s: Slots, p: Emitter) -> None:
         """Append batchnorm_backward."""
@@ -248,14 +277,17 @@ class FusedBatchNormalization(Step):
         """Append the gradients of x (None: not wanted), the residual, gamma and beta."""
         norm = self.layer
         trained = (norm.gamma, norm.beta) if self.trainable else (None, None)
+        merged = self._merged(s, p)
         with p.fresh_gradients(*trained) as (dgamma, dbeta):
             p.batchnorm_backward(
                 x,
                 s.gradient,
-                s.cache["mean"],
-                s.cache["inv_std"],
-                y=s.y if self.relu else None,
+                merged.mean,
+                merged.inv_std,
+                y=s.y if self.keeps_y() else None,
                 gamma=_memory(norm.gamma),
+                beta=_memory(norm.beta),
+                relu=self.relu and not self.keeps_y(),
                 frozen=not self.batch_statistics,
                 dx=dx,
                 accumulate=accumulate,
