@@ -81,6 +81,7 @@ def test_intrinsics_stand_in_simd() -> None:
     assert files_with(r"\b_mm\d*_|\b_tile_|\b__m\d+|immintrin|arm_neon|\bv\w+q_f32\b") == {
         "simd/simd.hpp",
         "simd/tiles.hpp",
+        "simd/tiles_emulated.hpp",
     }
 
 

@@ -36,7 +36,9 @@ FASTCNN_DECLARE(neon)
 
 namespace {
 
-#ifdef FASTCNN_HAS_AMX
+#ifdef FASTCNN_EMULATED_TILES
+bool tiles_granted() { return __builtin_cpu_supports("x86-64-v4") != 0; }
+#elif defined(FASTCNN_HAS_AMX)
 // Tile registers must be there, and granted by the system: Linux saves them only for processes that ask.
 bool tiles_granted() {
   static const bool granted = [] {

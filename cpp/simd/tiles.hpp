@@ -14,6 +14,9 @@
 
 #if defined(__AMX_BF16__)
 #define FASTCNN_TILES 1
+#ifdef FASTCNN_EMULATED_TILES
+#include "simd/tiles_emulated.hpp"
+#endif
 
 namespace fastcnn::FASTCNN_ISA {
 namespace tiles {

@@ -22,8 +22,12 @@ void for_products(const Conv2DShape& s, const F& f) {
           }
 }
 
+inline bool is_winograd(Conv2DAlgorithm algorithm) {
+  return algorithm == Conv2DAlgorithm::winograd || algorithm == Conv2DAlgorithm::winograd_late;
+}
+
 inline void check_conv(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
-  const bool winograd = algorithm == Conv2DAlgorithm::winograd;
+  const bool winograd = is_winograd(algorithm);
   // Winograd multiplies sums of several inputs by sums of several weights: 64 covers how much larger they are.
   const auto units = [=](int64_t terms) { return winograd ? 64 * (2 * std::sqrt(static_cast<double>(terms)) + 8) : 0; };
   const auto widen = [=](Values& values, int64_t terms) {  // neighbouring outputs of a tile share their errors
@@ -106,7 +110,7 @@ inline void check_conv(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
 }
 
 inline void check_conv_backward_data(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
-  const bool winograd = algorithm == Conv2DAlgorithm::winograd;
+  const bool winograd = is_winograd(algorithm);
   const int64_t inputs = s.N * s.H * s.W * s.C;
   const Floats dy = integers(s.N * s.P * s.Q * s.K), w = integers(s.R * s.S * s.C * s.K), before = integers(inputs);
   Floats packed(table->conv2d_backward_data_packed_size(s, algorithm));
@@ -128,7 +132,7 @@ inline void check_conv_backward_data(const Conv2DShape& s, Conv2DAlgorithm algor
 }
 
 inline void check_conv_backward_weights(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
-  const bool winograd = algorithm == Conv2DAlgorithm::winograd;
+  const bool winograd = is_winograd(algorithm);
   const int64_t tiles = s.N * ((s.P + 3) / 4) * ((s.Q + 3) / 4), weights = s.R * s.S * s.C * s.K;
   const Floats x = integers(s.N * s.H * s.W * s.C), dy = integers(s.N * s.P * s.Q * s.K), before = integers(weights);
   const Floats mean = integers(s.C), scale = integers(s.C), shift = integers(s.C);
