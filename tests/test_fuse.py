@@ -342,7 +342,7 @@ def run_engine(model: Model, trained: frozenset, fused: bool, data, rate: float 
     recipe = Recipe(model.outputs, trained=trained, loss=LOSS, fused=fused, recompute=recompute)
     parameters = [p for p in model.weights if p in recipe.trained_parameters]
     state = TrainingState(SGD(rate), parameters, recipe.norms, recipe.repeated_norms)
-    workspace = Workspace(Packer(shared=False))
+    workspace = Workspace(Packer(kept=True))
     program = workspace.program("training", len(x), recipe, state)
     workspace.poison()
     state.gradients.fill(np.nan)
@@ -419,7 +419,7 @@ def test_every_layer_is_in_a_net():
 def test_inference_equals_the_reference(net, fused):
     model = make(net)
     x = some_data()[0]
-    workspace = Workspace(Packer(shared=False))
+    workspace = Workspace(Packer(kept=True))
     program = workspace.program("inference", BATCH, Recipe(model.outputs, fused=fused))
     workspace.poison()
     assert_close(program.predict(x)[0], Reference(model, frozenset())(x), "output")
@@ -452,7 +452,7 @@ def test_gradients_equal_finite_differences(net, frozen, fused):
 def test_random_nets(seed, frozen):
     model = make(random_net(seed), seed)
     data = some_data(seed)
-    workspace = Workspace(Packer(shared=False))
+    workspace = Workspace(Packer(kept=True))
     program = workspace.program("inference", BATCH, Recipe(model.outputs))
     workspace.poison()
     assert_close(program.predict(data[0])[0], Reference(model, frozenset())(data[0]), "output")
@@ -565,7 +565,7 @@ def test_nothing_runs_backward_below_the_lowest_trained_layer():
     model = make(residual)
     recipe = Recipe(model.outputs, trained=frozenset([model.layers[-1]]), loss=LOSS)
     state = TrainingState(SGD(), model.layers[-1].weights, recipe.norms)
-    program = Workspace(Packer(shared=False)).program("training", BATCH, recipe, state)
+    program = Workspace(Packer(kept=True)).program("training", BATCH, recipe, state)
     names = program.emitter.steps
     assert names[names.index("softmax_cross_entropy") + 1 :] == ["bias_backward", "dense_backward_weights", "sgd_step"]
 

@@ -82,11 +82,11 @@ class PackedConv2D {
  public:
   PackedConv2D(Array w, Pair input_size, Pair strides, Padding padding, Pair dilation, bool backward_data, bool batched,
                const Algorithm& algorithm, OptionalArray bias, const std::optional<BatchNorm>& batch_norm,
-               const std::vector<Array>& versions, std::shared_ptr<PackedStorage> storage)
+               const std::vector<Array>& versions, bool kept)
       : kernels(&fastcnn::kernels()), backward_data(backward_data) {
     const Check check("PackedConv2D");
     check.rank("w", w, 4, "[R,S,C,K]");
-    const float* pw = check.in("w", w, dims_of(w));
+    w_ = check.in("w", w, dims_of(w));
     shape = make_shape(check, 1, input_size, dims_of(w), strides, padding, dilation);
     choose(check, algorithm, batched);
     keep_.push_back(w);
@@ -94,17 +94,30 @@ class PackedConv2D {
     if (bias) keep_.push_back(*bias);
     if (batch_norm) fold(check, *batch_norm);
     check.require(!backward_data || (!bias && !batch_norm), "bias and batch_norm belong to the forward pass only");
+    check.require(kept || !batch_norm, "batch_norm needs kept=True");
 
     std::vector<const int64_t*> counters;
     for (const Array& version : versions) {
       counters.push_back(check.in<int64_t>("versions", version, {1}));
       keep_.push_back(version);
     }
-    const int64_t floats = backward_data ? kernels->conv2d_backward_data_packed_size(shape, choice)
-                                         : kernels->conv2d_packed_size(shape, choice);
-    packed = std::make_unique<PackedWeights>(
-        floats, std::move(counters), [this, pw](float* to) { pack(pw, to); },
-        storage ? std::move(storage) : std::make_shared<PackedStorage>());
+    floats = backward_data ? kernels->conv2d_backward_data_packed_size(shape, choice)
+                           : kernels->conv2d_packed_size(shape, choice);
+    if (kept) kept_ = std::make_unique<PackedWeights>(floats, std::move(counters), [this](float* to) { pack(to); });
+  }
+
+  // Adds what an operation needs for the packed weights to its scratch; returns where in the shared part they lie.
+  int64_t claim(ScratchSize& size) const {
+    const int64_t offset = (size.shared + 63) / 64 * 64;
+    if (!kept_) size.shared = offset + floats * static_cast<int64_t>(sizeof(float));
+    return offset;
+  }
+  // The packed weights, for an operation whose claim they lie at; without the GIL.
+  const float* get(const Scratch& scratch, int64_t offset) {
+    if (kept_) return kept_->get();
+    float* const to = reinterpret_cast<float*>(scratch.shared + offset);
+    pack(to);
+    return to;
   }
 
   const float* bias() const { return folds_ ? folded_bias_.data() : bias_; }
@@ -113,7 +126,7 @@ class PackedConv2D {
   Conv2DAlgorithm choice;
   const Kernels* kernels;
   bool backward_data;
-  std::unique_ptr<PackedWeights> packed;
+  int64_t floats;  // of the packed weights
 
  private:
   void choose(const Check& check, const Algorithm& algorithm, bool batched) {
@@ -140,8 +153,7 @@ class PackedConv2D {
     scale_.resize(static_cast<size_t>(shape.K));
   }
 
-  // Runs without the GIL, under the storage's lock.
-  void pack(const float* w, float* to) {
+  void pack(float* to) {
     if (folds_)
       for (size_t k = 0; k < scale_.size(); ++k) {
         const double scale = (gamma_ ? gamma_[k] : 1.0) / std::sqrt(static_cast<double>(variance_[k]) + epsilon_);
@@ -151,13 +163,14 @@ class PackedConv2D {
       }
     const float* scale = folds_ ? scale_.data() : nullptr;
     if (backward_data)
-      kernels->conv2d_backward_data_pack(shape, choice, w, scale, to);
+      kernels->conv2d_backward_data_pack(shape, choice, w_, scale, to);
     else
-      kernels->conv2d_pack(shape, choice, w, scale, to);
+      kernels->conv2d_pack(shape, choice, w_, scale, to);
   }
 
   std::vector<py::object> keep_;
-  const float* bias_ = nullptr;
+  std::unique_ptr<PackedWeights> kept_;
+  const float *w_ = nullptr, *bias_ = nullptr;
   bool folds_ = false;
   const float *gamma_ = nullptr, *beta_ = nullptr, *mean_ = nullptr, *variance_ = nullptr;
   double epsilon_ = 0;
@@ -231,15 +244,16 @@ void conv2d_forward(PyProgram& p, Array x, SharedPacked w, Array y, OptionalArra
   claim("argmax", argmax);
   p.keep(x, y, residual, statistics, counts, argmax, py::cast(w));
   if (total(out) == 0) return;
+  ScratchSize size = p.kernels->conv2d_forward_scratch(s, w->choice, after);
   p.append(
       "conv2d_forward",
-      [k = p.kernels, s, w = w.get(), before, px, after, py_](const Scratch& scratch) {
-        const float* packed = w->packed->get();
+      [k = p.kernels, s, w = w.get(), at = w->claim(size), before, px, after, py_](const Scratch& scratch) {
+        const float* packed = w->get(scratch, at);
         Epilogue epilogue = after;
         epilogue.bias = w->bias();
         k->conv2d_forward(s, w->choice, before, px, packed, epilogue, py_, scratch);
       },
-      p.kernels->conv2d_forward_scratch(s, w->choice, after));
+      size);
 }
 
 void conv2d_backward_data(PyProgram& p, Array dy, SharedPacked w, Array dx, bool accumulate) {
@@ -254,12 +268,13 @@ void conv2d_backward_data(PyProgram& p, Array dy, SharedPacked w, Array dx, bool
   check.apart("dx", dx, "dy", dy);
   p.keep(dy, dx, py::cast(w));
   if (s.N == 0) return;
+  ScratchSize size = p.kernels->conv2d_backward_data_scratch(s, w->choice);
   p.append(
       "conv2d_backward_data",
-      [k = p.kernels, s, w = w.get(), pdy, accumulate, pdx](const Scratch& scratch) {
-        k->conv2d_backward_data(s, w->choice, pdy, w->packed->get(), accumulate, pdx, scratch);
+      [k = p.kernels, s, w = w.get(), at = w->claim(size), pdy, accumulate, pdx](const Scratch& scratch) {
+        k->conv2d_backward_data(s, w->choice, pdy, w->get(scratch, at), accumulate, pdx, scratch);
       },
-      p.kernels->conv2d_backward_data_scratch(s, w->choice));
+      size);
 }
 
 void conv2d_backward_weights(PyProgram& p, Array x, Array dy, Array dw, Pair strides, Padding padding, Pair dilation,
@@ -313,18 +328,15 @@ std::vector<std::string> conv2d_algorithms(Pair input_size, const std::vector<in
 void bind_conv(py::module_& m, ProgramClass& program) {
   const Pair one{1, 1};
   const Padding none{{0, 0}, {0, 0}};
-  py::class_<PackedStorage, std::shared_ptr<PackedStorage>>(m, "PackedStorage")
-      .def(py::init<>())
-      .def_property_readonly("nbytes", [](const PackedStorage& self) { return self.memory.size(); });
   py::class_<PackedConv2D, SharedPacked>(m, "PackedConv2D")
       .def(py::init<Array, Pair, Pair, Padding, Pair, bool, bool, Algorithm, OptionalArray, std::optional<BatchNorm>,
-                    std::vector<Array>, std::shared_ptr<PackedStorage>>(),
+                    std::vector<Array>, bool>(),
            py::arg("w"), py::arg("input_size"), py::kw_only(), py::arg("strides") = one, py::arg("padding") = none,
            py::arg("dilation") = one, py::arg("backward_data") = false, py::arg("batched") = false,
            py::arg("algorithm") = py::none(), py::arg("bias") = py::none(), py::arg("batch_norm") = py::none(),
-           py::arg("versions") = std::vector<Array>{}, py::arg("storage") = py::none())
+           py::arg("versions") = std::vector<Array>{}, py::arg("kept") = true)
       .def_property_readonly("algorithm", [](const PackedConv2D& self) { return name_of(self.choice); })
-      .def_property_readonly("nbytes", [](const PackedConv2D& self) { return 4 * self.packed->floats(); })
+      .def_property_readonly("nbytes", [](const PackedConv2D& self) { return 4 * self.floats; })
       .def_property_readonly("output_size", [](const PackedConv2D& self) { return Pair{self.shape.P, self.shape.Q}; })
       .def(
           "statistics_blocks",

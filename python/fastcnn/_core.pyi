@@ -31,19 +31,12 @@ class Arena:
     def nbytes(self) -> int: ...
     def bytes(self) -> _U8: ...
 
-class PackedStorage:
-    """Memory for packed weights; several PackedConv2D may share one, the last packer owns it."""
-
-    def __init__(self) -> None: ...
-    @property
-    def nbytes(self) -> int: ...
-
 class PackedConv2D:
     """Weights w[R,S,C,K] packed for one pass of one convolution, packed again when a version counter has changed.
 
     `batch_norm` = (gamma, beta, moving_mean, moving_variance, epsilon) is folded into the weights and into `bias` at
     packing (forward only; gamma and beta may be None); `bias` given without it is the plain bias. `batched`: many
-    images share the weights each time they are packed.
+    images share the weights each time they are packed. Without `kept` each run packs them into its scratch.
     """
 
     def __init__(
@@ -60,7 +53,7 @@ class PackedConv2D:
         bias: _F | None = None,
         batch_norm: tuple[_F | None, _F | None, _F, _F, float] | None = None,
         versions: Sequence[_I64] = (),
-        storage: PackedStorage | None = None,
+        kept: bool = True,
     ) -> None: ...
     @property
     def algorithm(self) -> str: ...

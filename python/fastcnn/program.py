@@ -36,12 +36,12 @@ _DIVIDED_AT = 8  # samples: the batch whose sizes decide where a recipe is divid
 class Packer:
     """Packed convolution weights, made once and shared by programs of all batch sizes.
 
-    With `shared`, all of them use one piece of memory in turn, and algorithms are chosen for many images that share
-    them: right for weights that change at every step.
+    Without `kept` each run of a convolution packs them anew into its scratch, and algorithms are chosen for many images
+    that share them: right for weights that change at every step.
     """
 
-    def __init__(self, shared: bool) -> None:
-        self._storage = _core.PackedStorage() if shared else None
+    def __init__(self, kept: bool) -> None:
+        self._kept = kept
         self._packed: dict[tuple[object, ...], _core.PackedConv2D] = {}
         self._lock = threading.Lock()
 
@@ -78,20 +78,18 @@ class Packer:
             padding=padding,
             dilation=layer.dilation_rate,
             backward_data=backward_data,
-            batched=self._storage is not None,
+            batched=not self._kept,
             algorithm=ALGORITHMS[layer.algorithm],
             bias=None if bias is None else bias.memory,
             batch_norm=batch_norm,
             versions=[w.version for w in read if w is not None],
-            storage=self._storage,
+            kept=self._kept,
         )
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory for all packed weights."""
-        if self._storage is not None:
-            return self._storage.nbytes
-        return sum(packed.nbytes for packed in self._packed.values())
+        """Bytes of memory for all packed weights that are kept."""
+        return sum(packed.nbytes for packed in self._packed.values()) if self._kept else 0
 
 
 @dataclass(frozen=True)

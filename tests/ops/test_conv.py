@@ -173,29 +173,28 @@ def test_a_plain_bias_is_read_at_each_run(isa: str) -> None:
     assert np.all(forward(packed, x) == 3)
 
 
-def test_shared_storage_belongs_to_the_last_packer(isa: str) -> None:
-    storage = _core.PackedStorage()
-    x = np.ones((1, 5, 5, 2), np.float32)
-    packed = [
-        _core.PackedConv2D(np.full((R, R, 2, 4), value, np.float32), (5, 5), algorithm="gemm", storage=storage)
-        for R, value in ((1, 1.0), (3, 2.0), (2, 3.0))
-    ]
-    assert storage.nbytes >= max(one.nbytes for one in packed)
-    for _ in range(2):
-        assert [float(forward(one, x).max()) for one in packed] == [2.0, 36.0, 24.0]
+def test_weights_that_are_not_kept_are_read_at_each_run(isa: str) -> None:
+    w, x = np.ones((3, 3, 2, 4), np.float32), np.ones((1, 5, 5, 2), np.float32)
+    packed = _core.PackedConv2D(w, (5, 5), algorithm="gemm", kept=False)
+    assert float(forward(packed, x).max()) == 18
+    w *= 2
+    assert float(forward(packed, x).max()) == 36
+    with pytest.raises(ValueError, match=r"^PackedConv2D: batch_norm needs kept=True"):
+        _core.PackedConv2D(w, (5, 5), batch_norm=(None, None, w[0, 0, 0], w[0, 0, 0], 1e-3), kept=False)
 
 
 @pytest.mark.parametrize("algorithm", ["gemm", "winograd"])
-def test_shared_storage_leaves_nothing_behind(isa: str, algorithm: str) -> None:
+def test_scratch_leaves_nothing_behind(isa: str, algorithm: str) -> None:
     """What a layer of NaN packed where the next one has only the zeros that fill up its channels."""
-    storage = _core.PackedStorage()
     full = ConvCase(1, 5, 5, 64, 64, 3, 3, padding=ONE)
-    poison = full.pack(np.full(full.w_shape, np.nan, np.float32), algorithm, storage=storage)
+    poison = full.pack(np.full(full.w_shape, np.nan, np.float32), algorithm, kept=False)
     for case in (ConvCase(1, 5, 5, 5, 7, 3, 3, padding=ONE), ConvCase(1, 5, 5, 21, 33, 3, 3, padding=ONE)):
         rng = np.random.default_rng(0)
         x, w, y = normal(rng, *case.x_shape), normal(rng, *case.w_shape), np.zeros(case.y_shape, np.float32)
-        _core.conv2d_forward(np.ones(full.x_shape, np.float32), poison, np.zeros(full.y_shape, np.float32))
-        _core.conv2d_forward(x, case.pack(w, algorithm, storage=storage), y)
+        program = _core.Program(_core.Arena())
+        program.conv2d_forward(np.ones(full.x_shape, np.float32), poison, np.zeros(full.y_shape, np.float32))
+        program.conv2d_forward(x, case.pack(w, algorithm, kept=False), y)
+        program.run(0, len(program))
         check_special(f"conv2d_forward[{isa}-{algorithm}-{case}]", y, expected_forward(case, x, w), algorithm)
 
 

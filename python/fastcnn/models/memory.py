@@ -28,8 +28,8 @@ class MemoryPlan:
     gradients: int
     optimizer: int
     activations: int  # the arena: outputs, their gradients and what backward keeps
-    packed: int  # convolution weights in the engine's order
-    scratch: int
+    packed: int  # convolution weights in the engine's order, as long as they do not change
+    scratch: int  # where operations work, and pack weights that change
 
     @property
     def total(self) -> int:
@@ -56,7 +56,7 @@ def memory_plan(model: Trainer, batch: int, training: bool) -> MemoryPlan:
     if not model.built:
         raise ValueError(f"{where}: {model.name} does not know its input shape; call build(shape) first")
     if not training:
-        constants = Packer(shared=False)
+        constants = Packer(kept=True)
         workspace = Workspace(constants)
         slices.programs(workspace, model._inference(), batch)
         return _counted(model, batch, workspace, constants)
@@ -71,7 +71,7 @@ def training_plan(
 
     `evaluated` are the sizes of the batches that are evaluated in between.
     """
-    constants = Packer(shared=False)
+    constants = Packer(kept=True)
     workspace = Workspace(constants)
     recipe, state = model._training()
     with state.weights.with_parts() if in_parts else nullcontext():
@@ -94,7 +94,7 @@ def _counted(
     optimizer: int = 0,
     training: bool = False,
 ) -> MemoryPlan:
-    activations, scratch, variables = workspace.nbytes
+    activations, scratch = workspace.nbytes
     return MemoryPlan(
         batch,
         training,
@@ -102,6 +102,6 @@ def _counted(
         gradients=gradients,
         optimizer=optimizer,
         activations=activations,
-        packed=constants.nbytes + variables,
+        packed=constants.nbytes,
         scratch=scratch,
     )

@@ -26,7 +26,7 @@ class Workspace:
     def __init__(self, constants: Packer) -> None:
         self.stamp = runtime()
         self._constants = constants
-        self._variables = Packer(shared=True)
+        self._variables = Packer(kept=False)
         self._arena = _core.Arena()
         self._scratch = _core.Arena()
         self._placements: dict[tuple[Mode, Recipe], Placement] = {}
@@ -64,9 +64,9 @@ class Workspace:
             self._arena = _core.Arena(nbytes)
 
     @property
-    def nbytes(self) -> tuple[int, int, int]:
-        """Bytes of arena, scratch and the packed weights of trained layers."""
-        return self._arena.nbytes, self._scratch.nbytes, self._variables.nbytes
+    def nbytes(self) -> tuple[int, int]:
+        """Bytes of arena and scratch."""
+        return self._arena.nbytes, self._scratch.nbytes
 
     def poison(self) -> None:
         """Fill arena and scratch with NaN, to show reads of what no step has written."""
@@ -84,7 +84,7 @@ class WorkspacePool:
 
     def _reset(self) -> None:
         self.stamp = runtime()
-        self.constants = Packer(shared=False)
+        self.constants = Packer(kept=True)
         self._idle: list[Workspace] = []
 
     @contextmanager
