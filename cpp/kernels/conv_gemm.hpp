@@ -38,6 +38,15 @@ FASTCNN_INLINE void multiply_windows(T& tile, const Problem& p, const float* a, 
       return multiply_apart<6>(tile, p, a, pitch, b);
   }
 }
+// The lines of one row that an epilogue reads and writes
+FASTCNN_INLINE void fetch_outputs(const float* residual, float* y, int64_t offset, int64_t width) {
+  FASTCNN_UNROLL for (int64_t c = 0; c < kNR; c += 16) {
+    if (c >= width) break;
+    if (residual) prefetch(residual + offset + c);
+    prefetch_to_write(y + offset + c);
+  }
+}
+
 // One block of whole output rows, read from a strip, times one group of panels; `placed` as in run_task.
 static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, const Prologue& prologue, const float* x,
                            const float* packed, const Epilogue& epilogue, float* y, int64_t block, int64_t group,
@@ -62,7 +71,7 @@ static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, con
           for (int i = 0; i < MR; ++i)
             offsets[i] = epilogue.pool ? (output + i) * kNR : (first + output + i) * p.K + column;
           if (!epilogue.pool) {
-            FASTCNN_UNROLL for (int i = 0; i < MR; ++i) prefetch_to_write(y + offsets[i]);
+            FASTCNN_UNROLL for (int i = 0; i < MR; ++i) fetch_outputs(nullptr, y, offsets[i], width);
           }
           const auto run_tile = [&](auto tile) FASTCNN_LAMBDA {
             tile.zero();
@@ -114,10 +123,14 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
   const bool in_panel = epilogue.pool || streamed;
   float* const target = in_panel ? panel : y;
 
+  // Whether the next block begins in x where this one ends, and is most likely this worker's.
+  const bool next_follows = p.window == 1 && p.in_step_h == 1 && p.in_step_w == 1 && p.OH == p.IH && p.OW == p.IW &&
+                            p.C % kDepth == 0 && g.groups == 1 && block + 1 < g.blocks;
   const int64_t last_panel = smaller(panels(p.K), (group + 1) * g.group_panels);
   for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
     const float* b = packed + j * panel_size;
     const int64_t column = j * kNR, width = smaller(kNR, p.K - column);
+    const bool fetches_x = next_follows && j == last_panel - 1;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
       const int64_t begin = d.planes * chunk / chunks, end = d.planes * (chunk + 1) / chunks;
       const bool last = chunk == chunks - 1;
@@ -137,20 +150,22 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
                         p.K +
                     column;
             }
-            // The product takes long enough to fetch what the epilogue will touch.
-            FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-              if (epilogue.residual) prefetch(epilogue.residual + offsets[i]);
-              prefetch_to_write(target + offsets[i]);
-            }
           }
           Tile<MR> tile;
           tile.zero();
           const float* a = placed_rows + m * d.planes * kDepth;
           const float* next = begin < end ? b + planes[begin].weights + (end - begin) * kDepth * kNR : b;
           Ahead ahead(next, end - begin, m, count, rows);
+          Ahead ahead_x(x + ((first + rows) * d.planes + rows * begin) * kDepth, fetches_x ? end - begin : 0, m, count,
+                        rows, rows * kDepth);
           for (int64_t k = begin; k < end; ++k) {
             const float* weights = b + planes[k].weights;
             ahead.fetch();
+            ahead_x.fetch();
+            // What the epilogue will touch, row by row: many lines at once would hold up the loads that follow.
+            for (int64_t i = last ? (k - begin) * MR / (end - begin) : MR; i < (k + 1 - begin) * MR / (end - begin);
+                 ++i)
+              fetch_outputs(epilogue.residual, target, offsets[i], width);
             tile.multiply(BlockA<kDepth, 1>{a + k * MR * kDepth}, weights, kNR, planes[k].count);
           }
           if (chunk) tile.add_from(panel + m * kNR, kNR);

@@ -242,8 +242,11 @@ static void transform_output(const Problem& p, const Grid& g, const Epilogue& ep
       const int64_t n = smaller(kLanes, columns - c), k = panel * kNR + c;
       if (!epilogue.pool)
         for (int64_t r = 0; r < kTile; ++r)
-          for (int64_t s = 0; s < kTile; ++s)
-            prefetch_to_write(y + ((ahead.n * p.P + ahead.h + r) * p.Q + ahead.w + s) * p.K + k);
+          for (int64_t s = 0; s < kTile; ++s) {
+            const int64_t to = ((ahead.n * p.P + ahead.h + r) * p.Q + ahead.w + s) * p.K + k;
+            if (epilogue.residual) prefetch(epilogue.residual + to);
+            prefetch_to_write(y + to);
+          }
       const float* from = m + (c / kNR * g.rows + i) * kNR + c % kNR;
       vf t[4 * 6], out[16];
       for (int64_t s = 0; s < 6; ++s) {
