@@ -41,11 +41,11 @@ FASTCNN_INLINE void pool_panel(const float* panel, int64_t Q, int64_t width, flo
   for (int64_t q = 0; q < Q / 2; ++q)
     for (int64_t c = 0; c < width; c += kLanes) {
       const int64_t n = smaller(kLanes, width - c);
-      const float* at = panel + 2 * q * kNR + c;
+      const float* at = panel + 2 * q * kPanelNR + c;
       vf best = load(at);
       vi place{};
       for (int32_t i = 1; i < 4; ++i) {
-        const vf v = load(at + (i / 2) * Q * kNR + (i % 2) * kNR);
+        const vf v = load(at + (i / 2) * Q * kPanelNR + (i % 2) * kPanelNR);
         const vi wins = (v > best) | ((v != v) & (best == best));
         best = select(wins, v, best);
         place = wins ? (vi{} + i) : place;
@@ -97,7 +97,7 @@ static void finish_panel(const Problem& p, const Epilogue& epilogue, int64_t blo
   const int64_t pairs = rows / (2 * p.OW), pooled = p.OW / 2;
   const Pixel at = pixel(p, first);
   int64_t out = (at.n * (p.OH / 2) + at.oh / 2) * pooled * p.K + column;
-  for (int64_t i = 0; i < pairs; ++i, panel += 2 * p.OW * kNR, out += pooled * p.K) {
+  for (int64_t i = 0; i < pairs; ++i, panel += 2 * p.OW * kPanelNR, out += pooled * p.K) {
     pool_panel(panel, p.OW, width, y + out, epilogue.argmax ? epilogue.argmax + out : nullptr, p.K);
     if (!epilogue.relu) continue;
     for (int64_t q = 0; q < pooled; ++q)

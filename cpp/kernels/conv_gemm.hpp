@@ -23,8 +23,8 @@ namespace gemm {
 template <int DISTANCE, class T>
 FASTCNN_INLINE void multiply_apart(T& tile, const Problem& p, const float* a, int64_t pitch, const float* b) {
   const int64_t length = p.columns.count * p.C;
-  for (int64_t r = 0; r < p.rows.count; ++r, a += pitch, b += length * kNR)
-    tile.multiply(BlockA<DISTANCE, 1>{a}, b, kNR, length);
+  for (int64_t r = 0; r < p.rows.count; ++r, a += pitch, b += length * kPanelNR)
+    tile.multiply(BlockA<DISTANCE, 1>{a}, b, kPanelNR, length);
 }
 
 template <class T>
@@ -40,7 +40,7 @@ FASTCNN_INLINE void multiply_windows(T& tile, const Problem& p, const float* a, 
 }
 // The lines of one row that an epilogue reads and writes
 FASTCNN_INLINE void fetch_outputs(const float* residual, float* y, int64_t offset, int64_t width) {
-  FASTCNN_UNROLL for (int64_t c = 0; c < kNR; c += 16) {
+  FASTCNN_UNROLL for (int64_t c = 0; c < kPanelNR; c += 16) {
     if (c >= width) break;
     if (residual) prefetch(residual + offset + c);
     prefetch_to_write(y + offset + c);
@@ -61,15 +61,15 @@ static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, con
   after.relu = epilogue.relu && !epilogue.pool;
   const int64_t last_panel = smaller(panels(p.K), (group + 1) * g.group_panels);
   for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
-    const float* b = packed + j * p.window * p.C * kNR;
-    const int64_t column = j * kNR, width = smaller(kNR, p.K - column);
+    const float* b = packed + j * p.window * p.C * kPanelNR;
+    const int64_t column = j * kPanelNR, width = smaller(kPanelNR, p.K - column);
     for (int64_t row = 0; row < g.block_rows / p.OW; ++row)
-      for_tiles(p.OW, [&](int64_t m, int64_t count) {
-        with_rows(count, [&]<int MR>() {
+      for_tiles<kPanelMR>(p.OW, [&](int64_t m, int64_t count) {
+        with_rows<kPanelMR>(count, [&]<int MR>() {
           const int64_t output = row * p.OW + m;
           int64_t offsets[MR] = {};  // of the outputs' first element in y or the panel
           for (int i = 0; i < MR; ++i)
-            offsets[i] = epilogue.pool ? (output + i) * kNR : (first + output + i) * p.K + column;
+            offsets[i] = epilogue.pool ? (output + i) * kPanelNR : (first + output + i) * p.K + column;
           if (!epilogue.pool) {
             FASTCNN_UNROLL for (int i = 0; i < MR; ++i) fetch_outputs(nullptr, y, offsets[i], width);
           }
@@ -78,10 +78,7 @@ static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, con
             multiply_windows(tile, p, a + row * p.in_step_h * area.pitch + m * p.in_step_w * p.C, area.pitch, b);
             finish(tile, after, column, width, offsets, epilogue.pool ? panel : y);
           };
-          if (width <= kLanes)
-            run_tile(Tile<MR, 1>());
-          else
-            run_tile(Tile<MR>());
+          with_vectors(width, [&]<int kVectors>() { run_tile(Tile<MR, kVectors>()); });
         });
       });
     finish_panel(p, epilogue, block, first, g.block_rows, column, width, panel, y);
@@ -93,10 +90,11 @@ static void stream_panel(const Problem& p, const Epilogue& epilogue, int64_t blo
                          int64_t column, int64_t width, const float* panel, float* y) {
   if (epilogue.statistics) {
     float* mean = epilogue.statistics + block * 2 * p.K + column;
-    block_statistics(panel, rows, kNR, width, mean, mean + p.K);
+    block_statistics(panel, rows, kPanelNR, width, mean, mean + p.K);
   }
   for (int64_t m = 0; m < rows; ++m)
-    for (int64_t c = 0; c < width; c += kLanes) stream(y + (first + m) * p.K + column + c, load(panel + m * kNR + c));
+    for (int64_t c = 0; c < width; c += kLanes)
+      stream(y + (first + m) * p.K + column + c, load(panel + m * kPanelNR + c));
   end_stream();
 }
 
@@ -114,7 +112,7 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
     placed = block;
   }
   const bool whole = p.out_step_h == 1 && p.out_step_w == 1 && p.out_H == p.OH && p.out_W == p.OW;
-  const int64_t panel_size = p.window * p.C * kNR;
+  const int64_t panel_size = p.window * p.C * kPanelNR;
   const int64_t chunks = larger(1, ceil_div(d.planes, kChunkPlanes));
   // Maxima come before ReLU: fewer to do, and the same result.
   Epilogue after = epilogue;
@@ -129,17 +127,17 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
   const int64_t last_panel = smaller(panels(p.K), (group + 1) * g.group_panels);
   for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
     const float* b = packed + j * panel_size;
-    const int64_t column = j * kNR, width = smaller(kNR, p.K - column);
+    const int64_t column = j * kPanelNR, width = smaller(kPanelNR, p.K - column);
     const bool fetches_x = next_follows && j == last_panel - 1;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
       const int64_t begin = d.planes * chunk / chunks, end = d.planes * (chunk + 1) / chunks;
       const bool last = chunk == chunks - 1;
-      for_tiles(rows, [&](int64_t m, int64_t count) {
-        with_rows(count, [&]<int MR>() {
+      for_tiles<kPanelMR>(rows, [&](int64_t m, int64_t count) {
+        with_rows<kPanelMR>(count, [&]<int MR>() {
           int64_t offsets[MR] = {};  // of the rows' first element in `target`
           if (last) {
             if (in_panel) {
-              for (int i = 0; i < MR; ++i) offsets[i] = (m + i) * kNR;
+              for (int i = 0; i < MR; ++i) offsets[i] = (m + i) * kPanelNR;
             } else if (whole) {
               for (int i = 0; i < MR; ++i) offsets[i] = (first + m + i) * p.K + column;
             } else {
@@ -151,28 +149,30 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
                     column;
             }
           }
-          Tile<MR> tile;
-          tile.zero();
-          const float* a = placed_rows + m * d.planes * kDepth;
-          const float* next = begin < end ? b + planes[begin].weights + (end - begin) * kDepth * kNR : b;
-          Ahead ahead(next, end - begin, m, count, rows);
-          Ahead ahead_x(x + ((first + rows) * d.planes + rows * begin) * kDepth, fetches_x ? end - begin : 0, m, count,
-                        rows, rows * kDepth);
-          for (int64_t k = begin; k < end; ++k) {
-            const float* weights = b + planes[k].weights;
-            ahead.fetch();
-            ahead_x.fetch();
-            // What the epilogue will touch, row by row: many lines at once would hold up the loads that follow.
-            for (int64_t i = last ? (k - begin) * MR / (end - begin) : MR; i < (k + 1 - begin) * MR / (end - begin);
-                 ++i)
-              fetch_outputs(epilogue.residual, target, offsets[i], width);
-            tile.multiply(BlockA<kDepth, 1>{a + k * MR * kDepth}, weights, kNR, planes[k].count);
-          }
-          if (chunk) tile.add_from(panel + m * kNR, kNR);
-          if (last)
-            finish(tile, after, column, width, offsets, target);
-          else
-            tile.store_to(panel + m * kNR, kNR);
+          const auto run_tile = [&](auto tile) FASTCNN_LAMBDA {
+            tile.zero();
+            const float* a = placed_rows + m * d.planes * kDepth;
+            const float* next = begin < end ? b + planes[begin].weights + (end - begin) * kDepth * kPanelNR : b;
+            Ahead ahead(next, end - begin, m, count, rows);
+            Ahead ahead_x(x + ((first + rows) * d.planes + rows * begin) * kDepth, fetches_x ? end - begin : 0, m,
+                          count, rows, rows * kDepth);
+            for (int64_t k = begin; k < end; ++k) {
+              const float* weights = b + planes[k].weights;
+              ahead.fetch();
+              ahead_x.fetch();
+              // What the epilogue will touch, row by row: many lines at once would hold up the loads that follow.
+              const int64_t fetched = last ? (k - begin) * MR / (end - begin) : MR;
+              for (int64_t i = fetched; i < (k + 1 - begin) * MR / (end - begin); ++i)
+                fetch_outputs(epilogue.residual, target, offsets[i], width);
+              tile.multiply(BlockA<kDepth, 1>{a + k * MR * kDepth}, weights, kPanelNR, planes[k].count);
+            }
+            if (chunk) tile.add_from(panel + m * kPanelNR, kPanelNR);
+            if (last)
+              finish(tile, after, column, width, offsets, target);
+            else
+              tile.store_to(panel + m * kPanelNR, kPanelNR);
+          };
+          with_vectors(width, [&]<int kVectors>() { run_tile(Tile<MR, kVectors>()); });
         });
       });
     }
@@ -254,11 +254,12 @@ static void pack(const Conv2DShape& s, [[maybe_unused]] bool batched, const floa
 #endif
   const int64_t window = s.R * s.S, C = s.C, K = s.K;
   parallel_for_tasks(panels(K) * window, window * C * K * kMoved, [&](int64_t task, int) {
-    const int64_t j = task / window, tap = task % window, width = smaller(kNR, K - j * kNR);
-    const float* from = w + tap * C * K + j * kNR;
-    float* to = packed + task * C * kNR;
-    for (int64_t c = 0; c < C; ++c, from += K, to += kNR)
-      for (int64_t i = 0; i < kNR; ++i) to[i] = i < width ? (scale ? from[i] * scale[j * kNR + i] : from[i]) : 0.0f;
+    const int64_t j = task / window, tap = task % window, width = smaller(kPanelNR, K - j * kPanelNR);
+    const float* from = w + tap * C * K + j * kPanelNR;
+    float* to = packed + task * C * kPanelNR;
+    for (int64_t c = 0; c < C; ++c, from += K, to += kPanelNR)
+      for (int64_t i = 0; i < kPanelNR; ++i)
+        to[i] = i < width ? (scale ? from[i] * scale[j * kPanelNR + i] : from[i]) : 0.0f;
   });
 }
 
@@ -270,11 +271,11 @@ static void pack_turned(const Conv2DShape& s, [[maybe_unused]] bool batched, con
 #endif
   const int64_t window = s.R * s.S, C = s.C, K = s.K;
   parallel_for_tasks(panels(C) * window, window * C * K * kMoved, [&](int64_t task, int) {
-    const int64_t j = task / window, tap = task % window, width = smaller(kNR, C - j * kNR);
-    const float* from = w + (tap * C + j * kNR) * K;
-    float* to = packed + task * K * kNR;
-    for (int64_t k = 0; k < K; ++k, to += kNR)
-      for (int64_t i = 0; i < kNR; ++i)
+    const int64_t j = task / window, tap = task % window, width = smaller(kPanelNR, C - j * kPanelNR);
+    const float* from = w + (tap * C + j * kPanelNR) * K;
+    float* to = packed + task * K * kPanelNR;
+    for (int64_t k = 0; k < K; ++k, to += kPanelNR)
+      for (int64_t i = 0; i < kPanelNR; ++i)
         to[i] = i < width ? (scale ? from[i * K + k] * scale[k] : from[i * K + k]) : 0.0f;
   });
 }

@@ -1,7 +1,6 @@
 // What a convolution by GEMM computes, and how the work is cut; see conv_gemm.hpp.
 #pragma once
 #include "kernels/gemm.hpp"
-#include "simd/tiles.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace gemm {
@@ -123,9 +122,7 @@ FASTCNN_INLINE void for_phases(const Conv2DShape& s, bool batched, const F& f) {
 }
 
 constexpr int64_t kChunkPlanes = 6;  // planes summed in one chain, whose weights stay in the L1 cache
-constexpr int64_t kBlockRows = 98;  // rows whose A stays in the L2 cache over all panels
-constexpr int64_t kBlockFloats = 96 * 1024;
-constexpr int64_t kFewRows = 98;  // below, the weights would pass by too often
+constexpr int64_t kBlockRows = 102;  // rows whose A stays in the L2 cache over all panels
 constexpr int64_t kStripRows = 224;
 constexpr int64_t kStripDepth = 192;  // values of k at most
 constexpr int64_t kTasks = 16;  // at least so many, so that no core idles at the end
@@ -137,7 +134,7 @@ constexpr int64_t kTileFewRows = 50;
 constexpr int64_t kTileSumGroups = 4;  // groups summed in one chain
 #endif
 
-FASTCNN_INLINE int64_t panels(int64_t K) { return ceil_div(K, kNR); }
+FASTCNN_INLINE int64_t panels(int64_t K) { return ceil_div(K, kPanelNR); }
 FASTCNN_INLINE int64_t tap_count(const Problem& p) { return p.rows.count * p.columns.count; }
 
 // Whether the windows of neighbouring outputs are read from a strip: few channels, undilated, forward, strides for
@@ -180,7 +177,7 @@ FASTCNN_INLINE int64_t packed_size(const Problem& p) {
 #if FASTCNN_TILES
   if (on_tiles(p)) return panels(p.K) * panel_floats_on_tiles(p.window, p.C, depth(p).joined);
 #endif
-  return panels(p.K) * p.window * p.C * kNR;
+  return panels(p.K) * p.window * p.C * kPanelNR;
 }
 
 // How the work is cut; a function of the shape only.
@@ -199,7 +196,7 @@ FASTCNN_INLINE int64_t strip_rows(const Problem& p) {
 
 // At most `limit` tiles a block, so many that blocks of equal size come in pairs and each core gets as much.
 FASTCNN_INLINE int64_t tiles_a_block(int64_t M, int64_t limit) {
-  const int64_t tiles = larger(1, ceil_div(M, kMR));
+  const int64_t tiles = larger(1, ceil_div(M, kPanelMR));
   if (tiles <= limit) return tiles;
   int64_t best = limit, least = -1;
   for (int64_t t = limit; t > limit * 2 / 3; --t) {
@@ -282,11 +279,11 @@ FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
     g.blocks = p.N * (p.OH / strip_rows(p));
   } else {
     const int64_t M = p.N * p.OH * p.OW;
-    const int64_t K = larger(1, p.C * tap_count(p));
-    g.block_rows = kMR * tiles_a_block(M, smaller(kBlockRows, larger(kFewRows, kBlockFloats / K)) / kMR);
+    g.block_rows = kPanelMR * tiles_a_block(M, kBlockRows / kPanelMR);
 #if FASTCNN_TILES
     if (on_tiles(p)) {
-      const int64_t limit = smaller(kTileBlockRows, larger(kTileFewRows, kTileBlockFloats / K));
+      const int64_t depth = larger(1, p.C * tap_count(p));
+      const int64_t limit = smaller(kTileBlockRows, larger(kTileFewRows, kTileBlockFloats / depth));
       const int64_t blocks = M < kTileFewRows || (by_pixel(p) && M <= limit) ? 1 : round_up(ceil_div(M, limit), 2);
       g.block_rows = larger(1, ceil_div(M, blocks));
     }
@@ -294,7 +291,7 @@ FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
     g.blocks = ceil_div(M, g.block_rows);
   }
   const int64_t all = panels(p.K);
-  g.groups = g.blocks ? smaller(ceil_div(kTasks, g.blocks), larger(1, all / 2)) : 1;
+  g.groups = g.blocks ? smaller(ceil_div(kTasks, g.blocks), larger(1, all * kPanelNR / (2 * kNR))) : 1;
   g.group_panels = ceil_div(all, g.groups);
   g.groups = ceil_div(all, g.group_panels);
   return g;
@@ -326,7 +323,7 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
     const Strip area = strip(p, g);
     l.planes = l.joined = l.rows = 0;
     l.panel = round_up((area.rows * area.pitch + kLanes) * 4, 64);
-    l.totals = l.parts = l.needs = l.bytes = l.panel + (pool ? g.block_rows * kNR * 4 : 0);
+    l.totals = l.parts = l.needs = l.bytes = l.panel + (pool ? g.block_rows * kPanelNR * 4 : 0);
     return l;
   }
 #if FASTCNN_TILES
@@ -342,8 +339,8 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
       sums = tiles::padded_rows(a.outputs);
     }
     l.panel = l.rows + floats * 4;
-    l.totals = l.panel + sums * kNR * 4;
-    l.parts = l.totals + (d.planes > kTileSumGroups ? sums * kNR * 4 : 0);
+    l.totals = l.panel + sums * kPanelNR * 4;
+    l.parts = l.totals + (d.planes > kTileSumGroups ? sums * kPanelNR * 4 : 0);
     l.needs = l.parts + tiles::kGroupsB * tiles::kGroupParts * 4;
     l.bytes = round_up(l.needs + 64 + rows * 4, 64);
     return l;
@@ -351,9 +348,9 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
 #endif
   l.planes = 0;
   l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
-  l.rows = l.joined + (d.joined ? (kMR * d.planes * kDepth + kLanes) * 4 : 0);
+  l.rows = l.joined + (d.joined ? (kPanelMR * d.planes * kDepth + kLanes) * 4 : 0);
   l.panel = l.rows + g.block_rows * d.planes * kDepth * 4;
-  l.totals = l.parts = l.needs = l.bytes = l.panel + g.block_rows * kNR * 4;
+  l.totals = l.parts = l.needs = l.bytes = l.panel + g.block_rows * kPanelNR * 4;
   return l;
 }
 
@@ -378,7 +375,7 @@ FASTCNN_INLINE int64_t place_in_area(const Problem& p, const Grid& g, int64_t a,
 #endif
 
 FASTCNN_INLINE void make_planes(const Problem& p, [[maybe_unused]] const Grid& g, const Depth& d, Plane* planes) {
-  const int64_t row = p.C * kNR;
+  const int64_t row = p.C * kPanelNR;
   for (int64_t a = 0; a < (d.joined ? 1 : p.rows.count); ++a)
     for (int64_t b = 0; b < (d.joined ? 1 : p.columns.count); ++b) {
       const int64_t tap = (p.rows.first + a * p.rows.step) * p.window_columns + p.columns.first + b * p.columns.step;
@@ -392,7 +389,7 @@ FASTCNN_INLINE void make_planes(const Problem& p, [[maybe_unused]] const Grid& g
       }
 #endif
       for (int64_t k = 0; k < d.length; k += kDepth)
-        *planes++ = {(d.joined ? 0 : tap * row) + k * kNR, smaller(kDepth, d.length - k), 0};
+        *planes++ = {(d.joined ? 0 : tap * row) + k * kPanelNR, smaller(kDepth, d.length - k), 0};
     }
 }
 

@@ -56,7 +56,7 @@ static void place_rows(const Problem& p, const Depth& d, const Prologue& prologu
                        int64_t rows, float* joined, float* out) {
   Pixel at = pixel(p, first);
   const int64_t planes_a_tap = ceil_div(p.C, kDepth);
-  for_tiles(rows, [&](int64_t m, int64_t count) {
+  for_tiles<kPanelMR>(rows, [&](int64_t m, int64_t count) {
     const int64_t length = d.planes * kDepth, step = count * kDepth;
     float* tile = out + m * length;
     if (d.joined) {  // all rows first: a load that spans two fresh stores would wait for both

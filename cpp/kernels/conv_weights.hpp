@@ -33,7 +33,7 @@ FASTCNN_INLINE Grid grid(const Conv2DShape& s) {
   g.width = joined ? s.R * s.S * s.C : s.C;
   g.row_block = joined ? g.width : smaller(kRowBlock, g.width);
   g.row_blocks = ceil_div(g.width, g.row_block);
-  g.column_block = smaller(kColumnBlock, round_up(s.K, kNR));
+  g.column_block = smaller(kColumnBlock, round_up(s.K, kPanelNR));
   g.column_blocks = ceil_div(s.K, g.column_block);
   g.pixels = s.N * s.P * s.Q;
   g.size = s.R * s.S * s.C * s.K;
@@ -79,17 +79,16 @@ static void pack_x(const Conv2DShape& s, const Prologue& prologue, const float* 
 
 // b[panel][pixel][NR] = dy[pixel][k0 + ...], zeros beyond K
 static void pack_dy(const float* dy, int64_t K, int64_t k0, int64_t columns, int64_t first, int64_t count, float* b) {
-  for (int64_t j = 0; j < columns; j += kNR, b += kPixels * kNR) {
+  for (int64_t j = 0; j < columns; j += kPanelNR, b += kPixels * kPanelNR) {
     const float* from = dy + first * K + k0 + j;
-    const int64_t width = smaller(kNR, K - k0 - j);
-    if (width == kNR) {
-      for (int64_t i = 0; i < count; ++i, from += K) {
-        store(b + i * kNR, load(from));
-        store(b + i * kNR + kLanes, load(from + kLanes));
-      }
+    const int64_t width = smaller(kPanelNR, K - k0 - j);
+    if (width == kPanelNR) {
+      for (int64_t i = 0; i < count; ++i, from += K)
+        for (int64_t c = 0; c < kPanelNR; c += kLanes) store(b + i * kPanelNR + c, load(from + c));
     } else {
       for (int64_t i = 0; i < count; ++i, from += K)
-        for (int64_t c = 0; c < kNR; ++c) b[i * kNR + c] = c < width ? from[c] : 0.0f;
+        for (int64_t c = 0; c < kPanelNR; c += kLanes)
+          store(b + i * kPanelNR + c, c < width ? load_upto(from + c, width - c) : vf{});
     }
   }
 }
@@ -102,20 +101,23 @@ static void add_pixels(const Conv2DShape& s, const Grid& g, const Prologue& prol
   pack_dy(dy, s.K, k0, columns, first, count, b);
   for (int64_t tap = 0; tap < g.taps; ++tap) {
     pack_x(s, prologue, x, tap, c0, rows, first, count, a);
-    for (int64_t j = 0; j < columns; j += kNR)
-      for_tiles(rows, [&](int64_t i, int64_t of_tile) {
-        with_rows(of_tile, [&]<int MR>() {
+    for (int64_t j = 0; j < columns; j += kPanelNR)
+      for_tiles<kPanelMR>(rows, [&](int64_t i, int64_t of_tile) {
+        with_rows<kPanelMR>(of_tile, [&]<int MR>() {
           float* const sums = dw + (tap * g.width + c0 + i) * s.K + k0 + j;
           const int64_t width = s.K - k0 - j;
-          Tile<MR> tile;
-          tile.zero();
-          tile.each([&](vf&, int row, int64_t column) FASTCNN_LAMBDA { prefetch_to_write(sums + row * s.K + column); });
-          tile.multiply(StridedA{a + i, 1, pitch(rows)}, b + j * kPixels, kNR, count);
-          tile.each([&](const vf& sum, int row, int64_t column) FASTCNN_LAMBDA {
-            float* const at = sums + row * s.K + column;
-            const int64_t n = width - column;
-            if (n > 0) store_upto(at, fresh ? sum : load_upto(at, n) + sum, n);
-          });
+          const auto run_tile = [&](auto tile) FASTCNN_LAMBDA {
+            tile.zero();
+            tile.each([&](vf&, int row, int64_t column)
+                          FASTCNN_LAMBDA { prefetch_to_write(sums + row * s.K + column); });
+            tile.multiply(StridedA{a + i, 1, pitch(rows)}, b + j * kPixels, kPanelNR, count);
+            tile.each([&](const vf& sum, int row, int64_t column) FASTCNN_LAMBDA {
+              float* const at = sums + row * s.K + column;
+              const int64_t n = width - column;
+              if (n > 0) store_upto(at, fresh ? sum : load_upto(at, n) + sum, n);
+            });
+          };
+          with_vectors(width, [&]<int kVectors>() { run_tile(Tile<MR, kVectors>()); });
         });
       });
   }
@@ -143,7 +145,7 @@ static void run(const Conv2DShape& s, const Prologue& prologue, const float* x, 
     const int64_t part = task / (g.row_blocks * g.column_blocks), block = task % (g.row_blocks * g.column_blocks);
     const int64_t c0 = block / g.column_blocks * g.row_block, k0 = block % g.column_blocks * g.column_block;
     const int64_t rows = smaller(g.row_block, g.width - c0);
-    const int64_t columns = smaller(g.column_block, round_up(s.K - k0, kNR));
+    const int64_t columns = smaller(g.column_block, round_up(s.K - k0, kPanelNR));
     float* a = worker_floats(scratch, worker);
     float* b = a + pitch(g.row_block) * kPixels;
     float* out = sums + part * (g.parts > 1 ? g.size : 0);

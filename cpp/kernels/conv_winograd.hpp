@@ -18,7 +18,7 @@ struct Grid {
   Tiling tiles;
   int64_t chunk, chunks;
   int64_t side;  // channels of a plane of V and U
-  int64_t depth, panels;  // C/side and K/kNR rounded up
+  int64_t depth, panels;  // C/side and K/kPanelNR rounded up
   int64_t packed_group, group, groups;  // panels of which 36 planes are packed, and multiplied, at a time; groups
   bool inner, by_point;
   bool late;
@@ -27,14 +27,14 @@ struct Grid {
 };
 
 constexpr int64_t kPointBytes = int64_t{10} << 20;  // of V and M of a chunk that all share
-constexpr int64_t kUPlane = kDepth * kNR + 16;  // of weights transformed late
+constexpr int64_t kUPlane = kDepth * kPanelNR + 16;  // of weights transformed late
 FASTCNN_INLINE Grid grid(const Problem& p) {
   Grid g;
   g.late = p.late;
   g.tiles = tiling(p);
   g.side = side(g.late);
   g.depth = ceil_div(p.C, g.side);
-  g.panels = ceil_div(p.K, kNR);
+  g.panels = ceil_div(p.K, kPanelNR);
   g.packed_group = g.late ? 1 : panels_of_packed_group(g.panels);
   // V of a chunk: in the L2 cache of one worker, or, shared, in the L3 cache. Tile registers wait for U unless they use
   // it for many tiles.
@@ -48,11 +48,11 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
     g.inner = g.late || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.tiles.all < 64;
     g.by_point = g.inner && !g.late;
     g.group = g.by_point ? g.panels : g.packed_group;
-    limit = g.by_point   ? kPointBytes / (kPoints * 4 * (g.depth * kDepth + g.panels * kNR))
+    limit = g.by_point   ? kPointBytes / (kPoints * 4 * (g.depth * kDepth + g.panels * kPanelNR))
             : g.inner    ? 96
             : p.C <= 256 ? 24
                          : 36;
-    limit = larger(limit, kMR);
+    limit = larger(limit, kPanelMR);
   }
   g.group = smaller(g.group, g.panels);
   g.groups = ceil_div(g.panels, g.group);
@@ -69,7 +69,7 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   }
 #endif
   g.v_plane = padded_plane(g.depth * g.rows * v_row);
-  g.m_plane = padded_plane(g.group * g.rows * kNR);
+  g.m_plane = padded_plane(g.group * g.rows * kPanelNR);
   return g;
 }
 
@@ -143,9 +143,9 @@ FASTCNN_INLINE void weight_pass(vf h0, vf h1, vf h2, float* u, int64_t step) {
   store(u + 5 * step, h2);
 }
 
-// Row r of U, six of the 36 planes, for one plane of channels w[9][kDepth][kNR]; fetches its share of the next
+// Row r of U, six of the 36 planes, for one plane of channels w[9][kDepth][kPanelNR]; fetches its share of the next
 static void transform_weights(const float* w, int64_t r, float* u) {
-  constexpr int64_t tap = kDepth * kNR;
+  constexpr int64_t tap = kDepth * kPanelNR;
   const float g0 = static_cast<float>(kG[r][0]), g1 = static_cast<float>(kG[r][1]), g2 = static_cast<float>(kG[r][2]);
   for (int64_t i = r; i < 9; i += 6)
     for (int64_t k = 0; k < tap; k += 16) prefetch_to_l2(w + (9 + i) * tap + k);
@@ -157,23 +157,26 @@ static void transform_weights(const float* w, int64_t r, float* u) {
   }
 }
 
-// M of one point and some panels: a GEMM of [count tiles, C] x [C, panels]; next: the weights that follow these
-static void multiply_point(const Grid& g, int64_t panels, int64_t count, const float* v, const float* u,
+// M of one point and the panels of so many columns: a GEMM of [count tiles, C] x [C, columns]; next: the weights that
+// follow
+static void multiply_point(const Grid& g, int64_t columns, int64_t count, const float* v, const float* u,
                            const float* next, float* m) {
-  const int64_t panel_floats = g.depth * kDepth * kNR;
-  for (int64_t j = 0; j < panels; ++j, u += panel_floats, m += g.rows * kNR)
-    for_tiles(count, [&](int64_t t, int64_t rows) {
-      with_rows(rows, [&]<int MR>() {
-        Tile<MR> tile;
-        tile.zero();
-        const float* a = v + t * kDepth;
-        const float* b = u;
-        Ahead ahead(j + 1 < panels ? u + panel_floats : next, g.depth, t, rows, count);
-        for (int64_t d = 0; d < g.depth; ++d, a += g.rows * kDepth, b += kDepth * kNR) {
-          ahead.fetch();
-          tile.multiply(BlockA<kDepth, 1>{a}, b, kNR, kDepth);
-        }
-        tile.store_to(m + t * kNR, kNR);
+  const int64_t panel_floats = g.depth * kDepth * kPanelNR;
+  for (; columns > 0; columns -= kPanelNR, u += panel_floats, m += g.rows * kPanelNR)
+    for_tiles<kPanelMR>(count, [&](int64_t t, int64_t rows) {
+      with_rows<kPanelMR>(rows, [&]<int MR>() {
+        const auto run_tile = [&](auto tile) FASTCNN_LAMBDA {
+          tile.zero();
+          const float* a = v + t * kDepth;
+          const float* b = u;
+          Ahead ahead(columns > kPanelNR ? u + panel_floats : next, g.depth, t, rows, count);
+          for (int64_t d = 0; d < g.depth; ++d, a += g.rows * kDepth, b += kDepth * kPanelNR) {
+            ahead.fetch();
+            tile.multiply(BlockA<kDepth, 1>{a}, b, kPanelNR, kDepth);
+          }
+          tile.store_to(m + t * kPanelNR, kPanelNR);
+        };
+        with_vectors(columns, [&]<int kVectors>() { run_tile(Tile<MR, kVectors>()); });
       });
     });
 }
@@ -198,34 +201,39 @@ static void multiply_on_tiles(const Grid& g, int64_t group_panels, int64_t count
         const float* const next = last ? u + u_plane : groups + depth * tiles::kGroupB;
         for (int64_t t = 0; t < count; t += part_rows) {
           Ahead ahead(next, depth, t, smaller(part_rows, count - t), count, tiles::kGroupB, tiles::kFetches);
-          float* const sums = m + (j * g.rows + t) * kNR;
+          float* const sums = m + (j * g.rows + t) * kPanelNR;
           const float* const rows = v + begin * v_depth + t * tiles::kRowParts;
           tiles::multiply_groups(
               registers, begin == 0, depth, [&](int64_t d) FASTCNN_LAMBDA { return rows + d * v_depth; },
               g.rows * tiles::kRowParts, parts, sums, ahead);
-          tiles::store_sums(sums, kNR, registers.upper, registers.lower > 0);
+          tiles::store_sums(sums, kPanelNR, registers.upper, registers.lower > 0);
         }
       }
 }
 #endif
 
-// M of one panel whose weights w[C/kDepth][9][kDepth][NR] are transformed plane by plane, row by row of U
-static void multiply_late(const Grid& g, int64_t count, const float* v, const float* w, float* u, float* m) {
-  for (int64_t d = 0; d < g.depth; ++d, w += 9 * kDepth * kNR, v += g.rows * kDepth)
+// M of one panel of so many columns whose weights w[C/kDepth][9][kDepth][NR] are transformed plane by plane, row by row
+// of U
+static void multiply_late(const Grid& g, int64_t columns, int64_t count, const float* v, const float* w, float* u,
+                          float* m) {
+  for (int64_t d = 0; d < g.depth; ++d, w += 9 * kDepth * kPanelNR, v += g.rows * kDepth)
     for (int64_t r = 0; r < 6; ++r) {
       transform_weights(w, r, u);
-      for_tiles(count, [&](int64_t t, int64_t rows) {
-        with_rows(rows, [&]<int MR>() {
-          for (int64_t f = 6 * r; f < 6 * r + 6; ++f) {
-            float* sums = m + f * g.m_plane + t * kNR;
-            Tile<MR> tile;
+      for_tiles<kPanelMR>(count, [&](int64_t t, int64_t rows) {
+        with_rows<kPanelMR>(rows, [&]<int MR>() {
+          const auto run_tile = [&](auto tile, int64_t f) FASTCNN_LAMBDA {
+            float* sums = m + f * g.m_plane + t * kPanelNR;
             if (d)
-              tile.load_from(sums, kNR);
+              tile.load_from(sums, kPanelNR);
             else
               tile.zero();
-            tile.multiply(BlockA<kDepth, 1>{v + f * g.v_plane + t * kDepth}, u + (f - 6 * r) * kUPlane, kNR, kDepth);
-            tile.store_to(sums, kNR);
-          }
+            tile.multiply(BlockA<kDepth, 1>{v + f * g.v_plane + t * kDepth}, u + (f - 6 * r) * kUPlane, kPanelNR,
+                          kDepth);
+            tile.store_to(sums, kPanelNR);
+          };
+          with_vectors(columns, [&]<int kVectors>() {
+            for (int64_t f = 6 * r; f < 6 * r + 6; ++f) run_tile(Tile<MR, kVectors>(), f);
+          });
         });
       });
     }
@@ -234,12 +242,12 @@ static void multiply_late(const Grid& g, int64_t count, const float* v, const fl
 // Y of one group: bias, residual, ReLU, or 2x2 maxima with their places
 static void transform_output(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t first, int64_t count,
                              int64_t panel, int64_t group_panels, const float* m, float* y) {
-  const int64_t columns = smaller(group_panels * kNR, p.K - panel * kNR);
+  const int64_t columns = smaller(group_panels * kPanelNR, p.K - panel * kPanelNR);
   for (int64_t i = 0; i < count; ++i) {
     const TileAt at = tile_at(g.tiles, first + i), ahead = tile_at(g.tiles, smaller(first + i + 1, g.tiles.all - 1));
     const int64_t rows_left = smaller(kTile, p.P - at.h), columns_left = smaller(kTile, p.Q - at.w);
     for (int64_t c = 0; c < columns; c += kLanes) {
-      const int64_t n = smaller(kLanes, columns - c), k = panel * kNR + c;
+      const int64_t n = smaller(kLanes, columns - c), k = panel * kPanelNR + c;
       if (!epilogue.pool)
         for (int64_t r = 0; r < kTile; ++r)
           for (int64_t s = 0; s < kTile; ++s) {
@@ -247,7 +255,7 @@ static void transform_output(const Problem& p, const Grid& g, const Epilogue& ep
             if (epilogue.residual) prefetch(epilogue.residual + to);
             prefetch_to_write(y + to);
           }
-      const float* from = m + (c / kNR * g.rows + i) * kNR + c % kNR;
+      const float* from = m + (c / kPanelNR * g.rows + i) * kPanelNR + c % kPanelNR;
       vf t[4 * 6], out[16];
       for (int64_t s = 0; s < 6; ++s) {
         const auto load_m = [&](int64_t r) FASTCNN_LAMBDA { return load(from + (r * 6 + s) * g.m_plane); };
@@ -347,12 +355,12 @@ static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int
 // Where the weights of a panel begin, in its group's first plane or, transformed late, as they are
 FASTCNN_INLINE const float* weights_of(const Grid& g, const float* packed, int64_t panel) {
   const int64_t first = panel / g.packed_group * g.packed_group;
-  return packed + ((g.late ? 9 : kPoints) * first + panel - first) * g.depth * g.side * kNR;
+  return packed + ((g.late ? 9 : kPoints) * first + panel - first) * g.depth * g.side * kPanelNR;
 }
 // Floats from one of the 36 planes of a panel's weights to the next
 FASTCNN_INLINE int64_t u_plane(const Grid& g, int64_t panel) {
   const int64_t first = panel / g.packed_group * g.packed_group;
-  return smaller(g.packed_group, g.panels - first) * g.depth * g.side * kNR;
+  return smaller(g.packed_group, g.panels - first) * g.depth * g.side * kPanelNR;
 }
 
 // Y of some panels of a chunk, and statistics of it
@@ -362,7 +370,8 @@ static void finish_panels(const Problem& p, const Grid& g, const Epilogue& epilo
   transform_output(p, g, epilogue, first, count, panel, panels, m, y);
   if (!epilogue.statistics) return;
   float* mean = epilogue.statistics + chunk * 2 * p.K;
-  chunk_statistics(p, g, first, count, panel * kNR, smaller(panels * kNR, p.K - panel * kNR), y, mean, mean + p.K);
+  chunk_statistics(p, g, first, count, panel * kPanelNR, smaller(panels * kPanelNR, p.K - panel * kPanelNR), y, mean,
+                   mean + p.K);
 }
 
 static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t chunk, int64_t group,
@@ -371,14 +380,15 @@ static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue,
   const int64_t count = smaller(g.chunk, g.tiles.all - chunk * g.chunk);
   const int64_t panel = group * g.group, panels = smaller(g.group, g.panels - panel), plane = u_plane(g, panel);
   const float* const weights = weights_of(g, packed, panel);
-  if (g.late) multiply_late(g, count, v, weights, u, m);
+  const int64_t columns = smaller(panels * kPanelNR, p.K - panel * kPanelNR);
+  if (g.late) multiply_late(g, columns, count, v, weights, u, m);
 #if FASTCNN_TILES
   else if (on_tiles(g.late))
     multiply_on_tiles(g, panels, count, v, weights, plane, parts, m);
 #endif
   else
     for (int64_t f = 0; f < kPoints; ++f)
-      multiply_point(g, panels, count, v + f * g.v_plane, weights + f * plane, weights + (f + 1) * plane,
+      multiply_point(g, columns, count, v + f * g.v_plane, weights + f * plane, weights + (f + 1) * plane,
                      m + f * g.m_plane);
   finish_panels(p, g, epilogue, chunk, panel, panels, m, y);
 }
@@ -392,12 +402,14 @@ static void run_by_point(const Problem& p, const Grid& g, const Epilogue& epilog
     for (int64_t panel = 0; panel < g.panels; panel += g.packed_group) {
       const int64_t panels = smaller(g.packed_group, g.panels - panel);
       const bool last = panel + panels == g.panels;
-      multiply_point(g, panels, count, v + f * g.v_plane, weights(f, panel),
-                     last ? weights(f + 1, 0) : weights(f, panel + panels), m + f * g.m_plane + panel * g.rows * kNR);
+      const int64_t columns = smaller(panels * kPanelNR, p.K - panel * kPanelNR);
+      multiply_point(g, columns, count, v + f * g.v_plane, weights(f, panel),
+                     last ? weights(f + 1, 0) : weights(f, panel + panels),
+                     m + f * g.m_plane + panel * g.rows * kPanelNR);
     }
   });
   parallel_for_tasks(g.panels, count * 16 * kMoved * p.K, [&](int64_t panel, int) {
-    finish_panels(p, g, epilogue, chunk, panel, 1, m + panel * g.rows * kNR, y);
+    finish_panels(p, g, epilogue, chunk, panel, 1, m + panel * g.rows * kPanelNR, y);
   });
 }
 

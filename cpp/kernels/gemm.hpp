@@ -6,6 +6,7 @@
 // can sustain.
 #pragma once
 #include "kernels/tasks.hpp"
+#include "simd/tiles.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 
@@ -19,6 +20,16 @@ constexpr int kMR = 6;  // 12 accumulators of 16 registers
 constexpr int kMR = 8;  // 16 accumulators of 32 registers
 #else
 constexpr int kMR = 4;  // 8 accumulators of 16 registers; multiply and add need temporaries
+#endif
+
+// Convolutions have blocks so large that B can be read more often: with four vectors 4 loads and 6 broadcasts feed 24
+// FMAs, the fewest instructions for one.
+#if FASTCNN_LANES == 16 && !FASTCNN_TILES
+constexpr int64_t kPanelNR = 4 * kLanes;
+constexpr int kPanelMR = 6;
+#else
+constexpr int64_t kPanelNR = kNR;
+constexpr int kPanelMR = kMR;
 #endif
 
 // A by row pointers: pixels of an activation.
@@ -42,7 +53,7 @@ struct StridedA {
   FASTCNN_INLINE float at(int i, int64_t k) const { return data[i * row_stride + k * step]; }
 };
 
-// kVectors: 1 where a panel has so few columns that the second vector would be empty.
+// kVectors: fewer than those of a panel where it has so few columns that the others would be empty.
 template <int MR, int kVectors = 2>
 struct Tile {
   vf c[MR][kVectors];
@@ -94,6 +105,18 @@ FASTCNN_INLINE void with_rows(int64_t m, const F& f) {
   }
 }
 
+// f.template operator()<kVectors>() with the vectors that `width` columns of a panel fill: 1, 2 or all.
+template <class F>
+FASTCNN_INLINE void with_vectors(int64_t width, const F& f) {
+  constexpr int kAll = static_cast<int>(kPanelNR / kLanes);
+  if (width <= kLanes)
+    f.template operator()<1>();
+  else if (kAll > 2 && width <= 2 * kLanes)
+    f.template operator()<2>();
+  else
+    f.template operator()<kAll>();
+}
+
 // Splits `rows` into ceil(rows / kMost) parts of nearly equal size (49 = 4 x 6 + 5 x 5): f(first, count).
 template <int64_t kMost = kMR, class F>
 FASTCNN_INLINE void for_tiles(int64_t rows, const F& f) {
@@ -113,7 +136,7 @@ struct Ahead {
   const float *line, *end;
   int64_t step;  // floats a call
   FASTCNN_INLINE Ahead(const float* next, int64_t planes, int64_t first, int64_t count, int64_t rows,
-                       int64_t plane = kDepth * kNR, int64_t calls = 1) {
+                       int64_t plane = kDepth * kPanelNR, int64_t calls = 1) {
     constexpr int64_t kLine = 16;
     const int64_t lines = plane / kLine;
     const int64_t from = planes * lines * first / rows, to = planes * lines * (first + count) / rows;

@@ -11,7 +11,8 @@ namespace winograd {
 
 constexpr int64_t kMostPanels = 8;
 FASTCNN_INLINE int64_t panels_of_packed_group(int64_t panels) {
-  return smaller(FASTCNN_TILES ? kMostPanels : panels >= 32 ? 4 : 2, panels);
+  constexpr int64_t kFew = kPanelNR > kNR ? 1 : 2;
+  return smaller(FASTCNN_TILES ? kMostPanels : panels >= 16 * kFew ? 2 * kFew : kFew, panels);
 }
 
 // Few tiles, of images that do not share the weights, and more U than stays in a cache from one image to the next: 9
@@ -25,7 +26,7 @@ FASTCNN_INLINE bool on_tiles(bool late) { return FASTCNN_TILES && !late; }
 FASTCNN_INLINE int64_t side(bool late) { return on_tiles(late) ? 2 * kDepth : kDepth; }
 
 FASTCNN_INLINE int64_t packed_size(const Problem& p) {
-  return (p.late ? 9 : kPoints) * round_up(p.C, side(p.late)) * round_up(p.K, kNR);
+  return (p.late ? 9 : kPoints) * round_up(p.C, side(p.late)) * round_up(p.K, kPanelNR);
 }
 
 // U = G g G^T in double, rounded once, or g where it is transformed late. `turned`: weights for
@@ -38,12 +39,13 @@ struct Weights {
 
   static constexpr int64_t kAtOnce = 2;  // channels, whose weights and U stay in the L1 cache
 
-  // g[kAtOnce][9] for channels c0.. and the columns of a panel, read as they lie in w; zero beyond C and K
-  FASTCNN_INLINE void taps(int64_t c0, int64_t panel, double (*g)[9][kNR]) const {
-    const int64_t k0 = panel * kNR, channels = smaller(kAtOnce, C - c0), columns = smaller(kNR, K - k0);
+  // g[kAtOnce][9] for channels c0.. and columns k0.., read as they lie in w; zero beyond C and K
+  FASTCNN_INLINE void taps(int64_t c0, int64_t k0, double (*g)[9][kNR]) const {
+    const int64_t channels = smaller(kAtOnce, C - c0), columns = smaller(kNR, K - k0);
     for (int64_t c = 0; c < kAtOnce; ++c)
       for (int64_t tap = 0; tap < 9; ++tap)
         for (int64_t i = c < channels ? larger(0, columns) : 0; i < kNR; ++i) g[c][tap][i] = 0;
+    if (columns <= 0) return;
     for (int64_t tap = 0; tap < 9; ++tap)
       if (turned) {
         for (int64_t i = 0; i < columns; ++i) {
@@ -78,31 +80,32 @@ static void pack(const Problem& p, const float* w, const float* scale, bool turn
   const int64_t C = p.C, K = p.K;
   const bool late = p.late;
   const Weights weights{w, scale, C, K, turned};
-  const int64_t depth = round_up(C, side(late)), panels = ceil_div(K, kNR);
+  const int64_t depth = round_up(C, side(late)), panels = ceil_div(K, kPanelNR);
   const int64_t group = panels_of_packed_group(panels);
   constexpr int64_t kRows = kDepth;  // channels a task
   parallel_for_tasks(panels * (depth / kRows), 36 * C * K * 4, [&](int64_t task, int) {
     const int64_t panel = task / (depth / kRows), c0 = task % (depth / kRows) * kRows;
     const int64_t first = panel / group * group, group_panels = smaller(group, panels - first);
-    float* plane = packed + (panel * depth + c0) * 9 * kNR;
-    const int64_t f_step = group_panels * depth * kNR;
-    float* to = packed + (kPoints * first + panel - first) * depth * kNR + c0 * kNR;
-    for (int64_t c1 = 0; c1 < kRows; c1 += Weights::kAtOnce) {
-      double g[Weights::kAtOnce][9][kNR];
-      weights.taps(c0 + c1, panel, g);
-      for (int64_t c = 0; c < Weights::kAtOnce; ++c, to += kNR) {
-        if (late) {
-          for (int64_t tap = 0; tap < 9; ++tap)
-            for (int64_t i = 0; i < kNR; ++i)
-              plane[(tap * kRows + c1 + c) * kNR + i] = static_cast<float>(g[c][tap][i]);
-          continue;
+    float* plane = packed + (panel * depth + c0) * 9 * kPanelNR;
+    const int64_t f_step = group_panels * depth * kPanelNR;
+    float* to = packed + (kPoints * first + panel - first) * depth * kPanelNR + c0 * kPanelNR;
+    for (int64_t c1 = 0; c1 < kRows; c1 += Weights::kAtOnce)
+      for (int64_t k = 0; k < kPanelNR; k += kNR) {
+        double g[Weights::kAtOnce][9][kNR];
+        weights.taps(c0 + c1, panel * kPanelNR + k, g);
+        for (int64_t c = c1; c < c1 + Weights::kAtOnce; ++c) {
+          if (late) {
+            for (int64_t tap = 0; tap < 9; ++tap)
+              for (int64_t i = 0; i < kNR; ++i)
+                plane[(tap * kRows + c) * kPanelNR + k + i] = static_cast<float>(g[c - c1][tap][i]);
+            continue;
+          }
+          float u[kPoints][kNR];
+          Weights::transform(g[c - c1], u);
+          for (int64_t f = 0; f < kPoints; ++f)
+            for (int64_t i = 0; i < kNR; ++i) to[f * f_step + c * kPanelNR + k + i] = u[f][i];
         }
-        float u[kPoints][kNR];
-        Weights::transform(g[c], u);
-        for (int64_t f = 0; f < kPoints; ++f)
-          for (int64_t i = 0; i < kNR; ++i) to[f * f_step + i] = u[f][i];
       }
-    }
   });
 }
 

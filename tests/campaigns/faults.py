@@ -134,13 +134,13 @@ FAULTS = [
     ),
     Fault(
         FINISH,
-        "(i / 2) * Q * kNR + (i % 2) * kNR",
-        "(i % 2) * Q * kNR + (i / 2) * kNR",
+        "(i / 2) * Q * kPanelNR + (i % 2) * kPanelNR",
+        "(i % 2) * Q * kPanelNR + (i / 2) * kPanelNR",
         "rows and columns swapped in the argmax of the epilogue's max-pool",
     ),
     Fault(
         GEMM,
-        "(scale ? from[i] * scale[j * kNR + i] : from[i])",
+        "(scale ? from[i] * scale[j * kPanelNR + i] : from[i])",
         "(scale ? from[i] * scale[i] : from[i])",
         "batch normalisation folded with the first panel's scales",
     ),
@@ -286,8 +286,8 @@ FAULTS = [
     ),
     Fault(
         WINOGRAD,
-        "for (int64_t f = 6 * r; f < 6 * r + 6; ++f) {",
-        "for (int64_t f = 6 * r; f < 6 * r + 5; ++f) {",
+        "for (int64_t f = 6 * r; f < 6 * r + 6; ++f) run_tile",
+        "for (int64_t f = 6 * r; f < 6 * r + 5; ++f) run_tile",
         "the last plane of each row is missing for weights transformed late",
     ),
     Fault(
@@ -706,8 +706,8 @@ FAULTS = [
     Fault(GEMM, "if (epilogue.residual == y) return;", "", "phases without taps overwrite where they should add"),
     Fault(
         WINOGRAD,
-        "return smaller(g.packed_group, g.panels - first) * g.depth * g.side * kNR;",
-        "return g.packed_group * g.depth * g.side * kNR;",
+        "return smaller(g.packed_group, g.panels - first) * g.depth * g.side * kPanelNR;",
+        "return g.packed_group * g.depth * g.side * kPanelNR;",
         "planes of the last packed group are taken for full ones",
         "amx",
     ),
@@ -780,7 +780,7 @@ FAULTS = [
     ),
     Fault(
         WINOGRAD,
-        "finish_panels(p, g, epilogue, chunk, panel, 1, m + panel * g.rows * kNR, y);",
+        "finish_panels(p, g, epilogue, chunk, panel, 1, m + panel * g.rows * kPanelNR, y);",
         "finish_panels(p, g, epilogue, chunk, panel, 1, m, y);",
         "all panels of shared products give the outputs of the first",
     ),
@@ -792,14 +792,14 @@ FAULTS = [
     ),
     Fault(
         GEMM,
-        "load(panel + m * kNR + c));",
+        "load(panel + m * kPanelNR + c));",
         "load(panel + c));",
         "streamed outputs are those of a block's first pixel",
     ),
     Fault(
         GEMM,
-        "block_statistics(panel, rows, kNR, width, mean, mean + p.K);",
-        "block_statistics(panel, rows - 1, kNR, width, mean, mean + p.K);",
+        "block_statistics(panel, rows, kPanelNR, width, mean, mean + p.K);",
+        "block_statistics(panel, rows - 1, kPanelNR, width, mean, mean + p.K);",
         "statistics of streamed outputs leave out a pixel",
     ),
     Fault(
