@@ -237,11 +237,15 @@ static void multiply_point(const WinogradGrid& g, const float* v, const float* z
       const float* const a = v + c * g.chunk * kGroupFloatsX;
       for_tiles(kSideX, [&](int64_t row, int64_t rows) {
         with_rows(rows, [&]<int MR>() {
-          Tile<MR> tile;
-          tile.zero();
-          tile.multiply(BlockA<1, kSideX>{a + row}, z, kNR, count);
-          if (!fresh) tile.add_from(sums + row * kNR, kNR);
-          tile.store_to(sums + row * kNR, kNR);
+          constexpr int64_t kChain = kGroupsOfSum * kTilesOfGroup;
+          for (int64_t first = 0; first < count; first += kChain) {
+            Tile<MR> tile;
+            tile.zero();
+            tile.multiply(BlockA<1, kSideX>{a + first * kSideX + row}, z + first * kNR, kNR,
+                          smaller(kChain, count - first));
+            if (!fresh || first) tile.add_from(sums + row * kNR, kNR);
+            tile.store_to(sums + row * kNR, kNR);
+          }
         });
       });
     }

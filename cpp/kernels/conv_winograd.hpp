@@ -26,6 +26,7 @@ struct Grid {
   int64_t v_plane, m_plane;  // floats from one of the 36 planes to the next
 };
 
+constexpr int64_t kChainPlanes = 8;  // planes summed in one chain: errors grow with its length
 constexpr int64_t kPointBytes = int64_t{10} << 20;  // of V and M of a chunk that all share
 constexpr int64_t kUPlane = kDepth * kPanelNR + 16;  // of weights transformed late
 FASTCNN_INLINE Grid grid(const Problem& p) {
@@ -161,24 +162,28 @@ static void transform_weights(const float* w, int64_t r, float* u) {
 // follow
 static void multiply_point(const Grid& g, int64_t columns, int64_t count, const float* v, const float* u,
                            const float* next, float* m) {
-  const int64_t panel_floats = g.depth * kDepth * kPanelNR;
-  for (; columns > 0; columns -= kPanelNR, u += panel_floats, m += g.rows * kPanelNR)
-    for_tiles<kPanelMR>(count, [&](int64_t t, int64_t rows) {
-      with_rows<kPanelMR>(rows, [&]<int MR>() {
-        const auto run_tile = [&](auto tile) FASTCNN_LAMBDA {
-          tile.zero();
-          const float* a = v + t * kDepth;
-          const float* b = u;
-          Ahead ahead(columns > kPanelNR ? u + panel_floats : next, g.depth, t, rows, count);
-          for (int64_t d = 0; d < g.depth; ++d, a += g.rows * kDepth, b += kDepth * kPanelNR) {
-            ahead.fetch();
-            tile.multiply(BlockA<kDepth, 1>{a}, b, kPanelNR, kDepth);
-          }
-          tile.store_to(m + t * kPanelNR, kPanelNR);
-        };
-        with_vectors(columns, [&]<int kVectors>() { run_tile(Tile<MR, kVectors>()); });
+  constexpr int64_t kPlane = kDepth * kPanelNR;
+  const int64_t chunks = ceil_div(g.depth, kChainPlanes);
+  for (; columns > 0; columns -= kPanelNR, u += g.depth * kPlane, m += g.rows * kPanelNR)
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const int64_t begin = g.depth * chunk / chunks, end = g.depth * (chunk + 1) / chunks;
+      const bool last = chunk == chunks - 1 && columns <= kPanelNR;
+      for_tiles<kPanelMR>(count, [&](int64_t t, int64_t rows) {
+        with_rows<kPanelMR>(rows, [&]<int MR>() {
+          const auto run_tile = [&](auto tile) FASTCNN_LAMBDA {
+            tile.zero();
+            Ahead ahead(last ? next : u + end * kPlane, end - begin, t, rows, count);
+            for (int64_t d = begin; d < end; ++d) {
+              ahead.fetch();
+              tile.multiply(BlockA<kDepth, 1>{v + (d * g.rows + t) * kDepth}, u + d * kPlane, kPanelNR, kDepth);
+            }
+            if (chunk) tile.add_from(m + t * kPanelNR, kPanelNR);
+            tile.store_to(m + t * kPanelNR, kPanelNR);
+          };
+          with_vectors(columns, [&]<int kVectors>() { run_tile(Tile<MR, kVectors>()); });
+        });
       });
-    });
+    }
 }
 
 #if FASTCNN_TILES
@@ -223,12 +228,10 @@ static void multiply_late(const Grid& g, int64_t columns, int64_t count, const f
         with_rows<kPanelMR>(rows, [&]<int MR>() {
           const auto run_tile = [&](auto tile, int64_t f) FASTCNN_LAMBDA {
             float* sums = m + f * g.m_plane + t * kPanelNR;
-            if (d)
-              tile.load_from(sums, kPanelNR);
-            else
-              tile.zero();
+            tile.zero();
             tile.multiply(BlockA<kDepth, 1>{v + f * g.v_plane + t * kDepth}, u + (f - 6 * r) * kUPlane, kPanelNR,
                           kDepth);
+            if (d) tile.add_from(sums, kPanelNR);
             tile.store_to(sums, kPanelNR);
           };
           with_vectors(columns, [&]<int kVectors>() {

@@ -237,8 +237,8 @@ FAULTS = [
     ),
     Fault(
         WINOGRAD,
-        "for (int64_t d = 0; d < g.depth; ++d, a += g.rows",
-        "for (int64_t d = 0; d < smaller(g.depth, 2); ++d, a += g.rows",
+        "for (int64_t d = begin; d < end; ++d) {",
+        "for (int64_t d = begin; d < smaller(end, 2); ++d) {",
         "channels from the 33rd on are missing",
     ),
     Fault(
@@ -761,8 +761,8 @@ FAULTS = [
     ),
     Fault(
         WEIGHTS_WINOGRAD,
-        "if (!fresh) tile.add_from(sums + row * kNR, kNR);",
-        "if (!fresh && row) tile.add_from(sums + row * kNR, kNR);",
+        "if (!fresh || first) tile.add_from(sums + row * kNR, kNR);",
+        "if ((!fresh || first) && row) tile.add_from(sums + row * kNR, kNR);",
         "the first rows of a block forget earlier chunks",
     ),
     Fault(

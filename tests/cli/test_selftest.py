@@ -55,7 +55,7 @@ CONVOLUTIONS = {name for name in selftest.kernels.CHECKS if name.startswith("con
     [
         ("conv2d_forward", CONVOLUTIONS),
         ("conv2d_backward_data", CONVOLUTIONS),
-        ("conv2d_backward_weights", CONVOLUTIONS - {"convolution 3x3 by Winograd"}),
+        ("conv2d_backward_weights", CONVOLUTIONS),
         ("dense_forward", {"dense layer"}),
         ("dense_backward_data", {"dense layer"}),
         ("dense_backward_weights", {"dense layer"}),
