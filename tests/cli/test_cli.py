@@ -358,6 +358,7 @@ def test_summary_with_algorithms(capsys: pytest.CaptureFixture[str]) -> None:
         "forward": "direct",
         "training": "direct",
         "backward_data": None,
+        "backward_weights": "direct",
         "possible": ["direct"],
         "forced": None,
     }
