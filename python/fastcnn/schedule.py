@@ -60,11 +60,11 @@ def divisions(crossing: Sequence[int], inside: Sequence[int]) -> list[tuple[rang
 
     The estimate counts what crosses borders, which is kept, and the largest segment beside it. `inside` holds the bytes
     that each step makes for the backward run, `crossing[i]` the bytes that steps from i on read of what those before i
-    have made. Segments of about 1/2, 1/3 ... of all bytes are tried.
+    have made. Segments of about 1/2, 1/2.5, 1/3 ... of all bytes are tried.
     """
     n, total = len(inside), sum(inside)
     most = min(n, 4 * math.isqrt(n) + 2)
-    found = {_greedy(crossing, inside, total / count) for count in range(2, most + 1)} - {(range(n),)}
+    found = {_greedy(crossing, inside, 2 * total / halves) for halves in range(4, 2 * most + 1)} - {(range(n),)}
     return [(range(n),), *sorted(found, key=lambda segments: (_peak(segments, crossing, inside), len(segments)))]
 
 

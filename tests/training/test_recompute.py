@@ -54,16 +54,17 @@ def test_no_bit_changes(isa: str, make: Any, data: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("ResNet50", 2.4), ("ResNet152", 4.0), ("ResNet18", 1.6)], ids=["50", "152", "18"]
+    ("name", "most"), [("ResNet50", 433e6), ("ResNet152", 552e6), ("ResNet18", 177e6)], ids=["50", "152", "18"]
 )
-def test_the_plan_shows_the_saving(name: str, least: float) -> None:
+def test_the_plan_shows_the_saving(name: str, most: float) -> None:
+    """A third, a fifth and 1/1.9 of what everything kept takes where each normalisation has a tensor of its own."""
     model = getattr(applications, name)(weights=None, classes=10)
     plans = []
     for recompute in (False, True):
         model.compile("sgd", "categorical_crossentropy", recompute=recompute)
         plans.append(model.memory_plan(16))
     kept, again = plans
-    assert kept.activations > least * again.activations
+    assert again.activations < min(most, kept.activations)
     assert (kept.weights, kept.gradients, kept.packed) == (again.weights, again.gradients, again.packed)
 
 
