@@ -16,10 +16,5 @@ cmake -S . -B "$build" -DFASTCNN_EMULATED_TILES=ON -DFASTCNN_TEST_ISAS=OFF \
 cmake --build "$build" -j "$(nproc)" --target fastcnn_driver _core
 "$build/fastcnn_driver" amx
 
-package=$PWD/$build/python  # a copy with this extension in it: the working tree stays as it is
-rm -rf "$package"
-mkdir -p "$package"
-cp -r python/fastcnn "$package/"
-rm -f "$package"/fastcnn/_core*.so
-cmake --install "$build" --prefix "$package/fastcnn"
+. tests/campaigns/package_copy.sh
 PYTHONPATH="$package" "$python" -m pytest -p no:cacheprovider "$@"

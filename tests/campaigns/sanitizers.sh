@@ -20,12 +20,7 @@ export ASAN_OPTIONS=detect_leaks=0:abort_on_error=0  # the interpreter keeps mem
 export UBSAN_OPTIONS=print_stacktrace=1
 "$build/fastcnn_driver"
 
-package=$PWD/$build/python  # a copy with this extension in it: the working tree stays as it is
-rm -rf "$package"
-mkdir -p "$package"
-cp -r python/fastcnn "$package/"
-rm -f "$package"/fastcnn/_core*.so
-cmake --install "$build" --prefix "$package/fastcnn"
+. tests/campaigns/package_copy.sh
 # The interpreter is not instrumented, so the run-time libraries must be there before it starts.
 LD_PRELOAD="$(g++ -print-file-name=libasan.so):$(g++ -print-file-name=libstdc++.so)" \
   PYTHONPATH="$package" "$python" -m pytest -p no:cacheprovider "$@"
