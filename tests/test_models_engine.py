@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
+import signal
 import sys
 import threading
 
 import numpy as np
 import pytest
 
-from fastcnn import config
+from fastcnn import _core, config
 from fastcnn.layers import (
     Activation,
     Add,
@@ -405,6 +407,22 @@ def test_a_prediction_leaves_the_switch_interval_as_it_was():
             assert sys.getswitchinterval() == kept
     finally:
         sys.setswitchinterval(before)
+
+
+def test_ctrl_c_while_steps_run_is_a_keyboard_interrupt():
+    x, y, end = np.ones(4 << 20, np.float32), np.zeros(4 << 20, np.float32), np.zeros(4 << 20, np.float32)
+    program = _core.Program()
+    for _ in range(1000):  # seconds
+        program.copy(x, y)
+    program.copy(x, end)
+    before = sys.getswitchinterval()
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        program.run()
+    timer.join()
+    assert not end.any()
+    assert sys.getswitchinterval() == before
 
 
 def test_programs_are_kept_within_bounds_and_memory_only_grows_for_larger_batches():

@@ -16,6 +16,7 @@ class ShortSwitchInterval {
   }
   ~ShortSwitchInterval() {
     if (--running_ > 0 || before_ <= kSeconds) return;
+    const py::error_scope interrupted;  // an exception that waits to be thrown goes on waiting
     try {
       if (get() <= 2 * kSeconds) set(before_);  // else someone chose another one meanwhile
     } catch (py::error_already_set& error) {
