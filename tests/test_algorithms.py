@@ -82,14 +82,14 @@ def test_the_table_names_shapes_and_what_is_possible() -> None:
 
 
 def test_training_chooses_for_batches() -> None:
-    """On a map of 8x8 a single image is read sooner than Winograd's weights; a batch shares them."""
-    x = Input((8, 8, 128))
-    y = Conv2D(128, 3, padding="same", name="small")(x)
+    """On a small map a single image is read sooner than Winograd's weights; a batch shares them."""
+    x = Input((7, 6, 64))
+    y = Conv2D(64, 3, padding="same", name="small")(x)
     model = Model(x, Dense(2, activation="softmax")(GlobalAveragePooling2D()(y)))
     (row,) = model.algorithms()
     assert (row.forward, row.training, row.backward_data) == ("direct", "winograd", None)
     model.compile("sgd", "sparse_categorical_crossentropy")
-    model.train_on_batch(np.ones((2, 8, 8, 128), np.float32), [0, 1])
+    model.train_on_batch(np.ones((2, 7, 6, 64), np.float32), [0, 1])
     assert in_use(model) == {("small", False, "winograd")}
     model.get_layer("small").trainable = False  # its weights are packed once
     model.compile("sgd", "sparse_categorical_crossentropy")

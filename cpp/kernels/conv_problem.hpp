@@ -5,6 +5,9 @@
 namespace fastcnn::FASTCNN_ISA {
 namespace gemm {
 
+constexpr int64_t kChunkPlanes = 8;  // planes summed in one chain, whose weights stay in the L1 or L2 cache
+constexpr int64_t kManyImages = 16;  // that make up for reading a tap's weights once for each pixel
+
 // The taps of one axis: window index first + t*step reads input offset + t*offset_step (+ in_step * output index).
 struct Axis {
   int64_t count, first, step, offset, offset_step;
@@ -98,7 +101,12 @@ FASTCNN_INLINE Axis trimmed(const Axis& axis, int64_t in_step, int64_t at, int64
   return found;
 }
 // Windows on few pixels lie half in the padding: each pixel is then computed on its own, from the taps that are inside.
-FASTCNN_INLINE bool by_pixel(const Problem& p) { return p.batched && p.window > 1 && p.out_H * p.out_W <= 4; }
+// One image alone reads the weights once instead; its chains are the same where they end with the taps, and what the
+// padding adds to them is zero.
+FASTCNN_INLINE bool by_pixel(const Problem& p) {
+  const bool chains_end_with_taps = p.C % (kChunkPlanes * kDepth) == 0 && p.out_step_h == 1 && p.out_step_w == 1;
+  return p.window > 1 && p.out_H * p.out_W <= 4 && (p.batched || (p.N >= kManyImages && chains_end_with_taps));
+}
 
 // f(problem) for the parts of a problem, whose outputs may be pooled
 template <class F>
@@ -121,7 +129,6 @@ FASTCNN_INLINE void for_phases(const Conv2DShape& s, bool batched, const F& f) {
     for (int64_t pw = 0; pw < smaller(s.stride_w, s.W); ++pw) for_parts(phase_problem(s, ph, pw, batched), false, f);
 }
 
-constexpr int64_t kChunkPlanes = 6;  // planes summed in one chain, whose weights stay in the L1 cache
 constexpr int64_t kBlockRows = 102;  // rows whose A stays in the L2 cache over all panels
 constexpr int64_t kStripRows = 224;
 constexpr int64_t kStripDepth = 192;  // values of k at most

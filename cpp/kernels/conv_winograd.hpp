@@ -8,7 +8,7 @@
 // transforms one chunk together and then shares out the groups, or, on vectors, the 36 points and then the panels of M:
 // so U and V are read once a chunk.
 #pragma once
-#include "kernels/winograd_packing.hpp"
+#include "kernels/winograd_late.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace winograd {
@@ -24,11 +24,11 @@ struct Grid {
   bool late;
   int64_t rows;  // of V and M in a plane: the chunk's tiles, on tile registers filled up to whole parts
   int64_t v_plane, m_plane;  // floats from one of the 36 planes to the next
+  int64_t v_step;  // from one plane of channels of V to the next
 };
 
 constexpr int64_t kChainPlanes = 8;  // planes summed in one chain: errors grow with its length
 constexpr int64_t kPointBytes = int64_t{10} << 20;  // of V and M of a chunk that all share
-constexpr int64_t kUPlane = kDepth * kPanelNR + 16;  // of weights transformed late
 FASTCNN_INLINE Grid grid(const Problem& p) {
   Grid g;
   g.late = p.late;
@@ -69,7 +69,12 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
     v_row = tiles::kParts * tiles::kRowParts;
   }
 #endif
-  g.v_plane = padded_plane(g.depth * g.rows * v_row);
+  g.v_step = g.rows * v_row;
+  g.v_plane = padded_plane(g.depth * g.v_step);
+  if (g.late && in_registers(g.rows)) {
+    g.v_plane = g.v_step;
+    g.v_step = kPoints * g.v_plane;
+  }
   g.m_plane = padded_plane(g.group * g.rows * kPanelNR);
   return g;
 }
@@ -78,14 +83,16 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
 struct Layout {
   int64_t v, m, u, parts, zeros, bytes;
 };
-FASTCNN_INLINE int64_t v_bytes(const Grid& g) { return round_up(kPoints * g.v_plane * 4, 4096); }
+FASTCNN_INLINE int64_t v_bytes(const Grid& g) {
+  return round_up(larger(kPoints * g.v_plane, g.depth * g.v_step) * 4, 4096);
+}
 FASTCNN_INLINE int64_t m_bytes(const Grid& g) { return round_up(kPoints * g.m_plane * 4, 64); }
 FASTCNN_INLINE Layout layout(const Grid& g) {
   Layout l;
   l.v = 0;
   l.m = g.inner ? 0 : v_bytes(g);
   l.u = l.m + (g.by_point ? 0 : m_bytes(g));
-  l.parts = l.u + (g.late ? 6 * kUPlane * 4 : 0);
+  l.parts = l.u + (g.late ? late::kPoints * late::kUPoint * 4 : 0);
   l.zeros = l.parts;
 #if FASTCNN_TILES
   if (on_tiles(g.late)) l.zeros += tiles::kGroupsB * tiles::kGroupParts * 4;
@@ -122,39 +129,12 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
     }
 #endif
     for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {
-      float* out = v + (c / kDepth * g.rows + place + i) * kDepth + c % kDepth;
+      float* out = v + c / kDepth * g.v_step + (place + i) * kDepth + c % kDepth;
       vf u[kPoints];
       fetch_columns(ahead, smaller(c, p.C - 1));
       transform_tile(rows, zeros, c, p.C, prologue, u);
       for (int64_t f = 0; f < kPoints; ++f) store(out + f * g.v_plane, u[f]);
     }
-  }
-}
-
-// u = G h
-FASTCNN_INLINE void weight_pass(vf h0, vf h1, vf h2, float* u, int64_t step) {
-  constexpr float third = 1.0f / 3;
-  const vf even_a = (h0 * 2.0f + h2) * -third, odd_a = h1 * (2 * third * kA);
-  const vf even_b = (h0 * 0.5f + h2) * third, odd_b = h1 * (0.5f * third * kB);
-  store(u + 0 * step, h0);
-  store(u + 1 * step, even_a - odd_a);
-  store(u + 2 * step, even_a + odd_a);
-  store(u + 3 * step, even_b + odd_b);
-  store(u + 4 * step, even_b - odd_b);
-  store(u + 5 * step, h2);
-}
-
-// Row r of U, six of the 36 planes, for one plane of channels w[9][kDepth][kPanelNR]; fetches its share of the next
-static void transform_weights(const float* w, int64_t r, float* u) {
-  constexpr int64_t tap = kDepth * kPanelNR;
-  const float g0 = static_cast<float>(kG[r][0]), g1 = static_cast<float>(kG[r][1]), g2 = static_cast<float>(kG[r][2]);
-  for (int64_t i = r; i < 9; i += 6)
-    for (int64_t k = 0; k < tap; k += 16) prefetch_to_l2(w + (9 + i) * tap + k);
-  for (int64_t k = 0; k < tap; k += kLanes, w += kLanes, u += kLanes) {
-    vf h[3];
-    FASTCNN_UNROLL for (int64_t s = 0; s < 3; ++s) h[s] =
-        load(w + s * tap) * g0 + load(w + (3 + s) * tap) * g1 + load(w + (6 + s) * tap) * g2;
-    weight_pass(h[0], h[1], h[2], u, kUPlane);
   }
 }
 
@@ -216,31 +196,6 @@ static void multiply_on_tiles(const Grid& g, int64_t group_panels, int64_t count
       }
 }
 #endif
-
-// M of one panel of so many columns whose weights w[C/kDepth][9][kDepth][NR] are transformed plane by plane, row by row
-// of U
-static void multiply_late(const Grid& g, int64_t columns, int64_t count, const float* v, const float* w, float* u,
-                          float* m) {
-  for (int64_t d = 0; d < g.depth; ++d, w += 9 * kDepth * kPanelNR, v += g.rows * kDepth)
-    for (int64_t r = 0; r < 6; ++r) {
-      transform_weights(w, r, u);
-      for_tiles<kPanelMR>(count, [&](int64_t t, int64_t rows) {
-        with_rows<kPanelMR>(rows, [&]<int MR>() {
-          const auto run_tile = [&](auto tile, int64_t f) FASTCNN_LAMBDA {
-            float* sums = m + f * g.m_plane + t * kPanelNR;
-            tile.zero();
-            tile.multiply(BlockA<kDepth, 1>{v + f * g.v_plane + t * kDepth}, u + (f - 6 * r) * kUPlane, kPanelNR,
-                          kDepth);
-            if (d) tile.add_from(sums, kPanelNR);
-            tile.store_to(sums, kPanelNR);
-          };
-          with_vectors(columns, [&]<int kVectors>() {
-            for (int64_t f = 6 * r; f < 6 * r + 6; ++f) run_tile(Tile<MR, kVectors>(), f);
-          });
-        });
-      });
-    }
-}
 
 // Y of one group: bias, residual, ReLU, or 2x2 maxima with their places
 static void transform_output(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t first, int64_t count,
@@ -357,8 +312,9 @@ static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int
 
 // Where the weights of a panel begin, in its group's first plane or, transformed late, as they are
 FASTCNN_INLINE const float* weights_of(const Grid& g, const float* packed, int64_t panel) {
+  if (g.late) return packed + panel * g.depth * kLatePlane;
   const int64_t first = panel / g.packed_group * g.packed_group;
-  return packed + ((g.late ? 9 : kPoints) * first + panel - first) * g.depth * g.side * kPanelNR;
+  return packed + (kPoints * first + panel - first) * g.depth * g.side * kPanelNR;
 }
 // Floats from one of the 36 planes of a panel's weights to the next
 FASTCNN_INLINE int64_t u_plane(const Grid& g, int64_t panel) {
@@ -384,7 +340,7 @@ static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue,
   const int64_t panel = group * g.group, panels = smaller(g.group, g.panels - panel), plane = u_plane(g, panel);
   const float* const weights = weights_of(g, packed, panel);
   const int64_t columns = smaller(panels * kPanelNR, p.K - panel * kPanelNR);
-  if (g.late) multiply_late(g, columns, count, v, weights, u, m);
+  if (g.late) late::multiply({v, g.v_plane, g.rows, g.depth, weights, m, g.m_plane}, columns, count, u);
 #if FASTCNN_TILES
   else if (on_tiles(g.late))
     multiply_on_tiles(g, panels, count, v, weights, plane, parts, m);
@@ -475,20 +431,32 @@ FASTCNN_INLINE bool fits(int64_t R, int64_t S, int64_t stride_h, int64_t stride_
   return R == 3 && S == 3 && stride_h == 1 && stride_w == 1 && dilation_h == 1 && dilation_w == 1;
 }
 
-// In products of Winograd: a weight, since it comes from memory; the transforms of an input and an output; and a
-// product of the direct convolution, which reads its operands in longer runs. Fitted to the layers of VGG and ResNet.
+// In products of Winograd: a weight, since it comes from memory; its transform when used; the transforms of an input
+// and an output; and a product of the direct convolution, which reads its operands in longer runs. Fitted to the layers
+// of VGG and ResNet.
 constexpr double kWeightCost = kLanes == 16 ? 20 : 6;
+constexpr double kLateCost = kLanes == 16 ? 320 : 220;
+constexpr double kLateCostInRegisters = kLanes == 16 ? 100 : 170, kLateTileCost = kLanes == 16 ? 26 : 0;
 constexpr double kInputCost = FASTCNN_TILES ? 17 : 4.7, kOutputCost = FASTCNN_TILES ? 17 : 3.3;
 constexpr double kDirectCost = FASTCNN_TILES ? 0.64 : 0.8;
+// Of few tiles, where the direct convolution has few rows: up to a quarter more for one image is well spent, since
+// batches, whose algorithm is that of one image, take a half or a third.
+constexpr double kDirectCostBesideLate = 1.2 * 1.25;
 
 // Worth it for one image: products, transforms and, unless many images share them, weights of both ways.
 FASTCNN_INLINE bool pays(int64_t C, int64_t K, int64_t P, int64_t Q, bool batched) {
   if (C < 16 || K < 16) return false;
-  const double tiles = static_cast<double>(ceil_div(P, kTile) * ceil_div(Q, kTile));
+  const int64_t tiles = ceil_div(P, kTile) * ceil_div(Q, kTile);
   const double transforms = kInputCost / static_cast<double>(K) + kOutputCost / static_cast<double>(C);
+  const double products = kPoints * static_cast<double>(tiles) * (1 + transforms);
+  const double direct = 9 * static_cast<double>(P * Q);
+  if (!FASTCNN_TILES && transformed_late(C, K, P, Q, batched)) {
+    const double late =
+        in_registers(tiles) ? kLateCostInRegisters + kLateTileCost * static_cast<double>(tiles) : kLateCost;
+    return products + late < kDirectCostBesideLate * direct;
+  }
   const double weights = batched ? 0 : kWeightCost;
-  const double cost = kPoints * (tiles * (1 + transforms) + weights);
-  return cost < 9 * (kDirectCost * static_cast<double>(P * Q) + weights);
+  return products + kPoints * weights < kDirectCost * direct + 9 * weights;
 }
 
 }  // namespace winograd

@@ -10,15 +10,33 @@ namespace fastcnn::FASTCNN_ISA {
 namespace winograd {
 
 constexpr int64_t kMostPanels = 8;
+// Weights transformed late: planes that one chain sums; floats from one of the 9 taps of a plane to the next, no
+// multiple of 4096 bytes, and from one plane to the next
+#if FASTCNN_LANES == 16 || defined(__aarch64__)
+constexpr int64_t kLatePlanes = 8;
+#else
+constexpr int64_t kLatePlanes = 2;
+#endif
+constexpr int64_t kLateTap = kDepth * kPanelNR + 16, kLatePlane = 9 * kLateTap;
 FASTCNN_INLINE int64_t panels_of_packed_group(int64_t panels) {
   constexpr int64_t kFew = kPanelNR > kNR ? 1 : 2;
   return smaller(FASTCNN_TILES ? kMostPanels : panels >= 16 * kFew ? 2 * kFew : kFew, panels);
 }
 
+// Tiles whose products with weights transformed late are summed in registers: six points of each, beside those of U.
+#if FASTCNN_LANES == 16 || defined(__aarch64__)
+constexpr int64_t kTilesInRegisters = 4;
+#else
+constexpr int64_t kTilesInRegisters = 1;
+#endif
+FASTCNN_INLINE bool in_registers(int64_t tiles) { return tiles <= kTilesInRegisters; }
+
 // Few tiles, of images that do not share the weights, and more U than stays in a cache from one image to the next: 9
 // weights and a transform come sooner than 36 values.
 FASTCNN_INLINE bool transformed_late(int64_t C, int64_t K, int64_t P, int64_t Q, bool batched) {
-  return !batched && kPoints * C * K * 4 > (int64_t{4} << 20) && ceil_div(P, kTile) * ceil_div(Q, kTile) <= 24;
+  const int64_t tiles = ceil_div(P, kTile) * ceil_div(Q, kTile), bytes = kPoints * C * K * 4;
+  const int64_t kept = int64_t{in_registers(tiles) && !FASTCNN_TILES ? 1 : 4} << 20;
+  return !batched && bytes > kept && tiles <= 24;
 }
 
 // Products on tile registers, but for weights transformed late: their products are few.
@@ -26,7 +44,8 @@ FASTCNN_INLINE bool on_tiles(bool late) { return FASTCNN_TILES && !late; }
 FASTCNN_INLINE int64_t side(bool late) { return on_tiles(late) ? 2 * kDepth : kDepth; }
 
 FASTCNN_INLINE int64_t packed_size(const Problem& p) {
-  return (p.late ? 9 : kPoints) * round_up(p.C, side(p.late)) * round_up(p.K, kPanelNR);
+  const int64_t panels = ceil_div(p.K, kPanelNR), depth = round_up(p.C, side(p.late));
+  return panels * (p.late ? depth / kDepth * kLatePlane : kPoints * depth * kPanelNR);
 }
 
 // U = G g G^T in double, rounded once, or g where it is transformed late. `turned`: weights for
@@ -86,7 +105,7 @@ static void pack(const Problem& p, const float* w, const float* scale, bool turn
   parallel_for_tasks(panels * (depth / kRows), 36 * C * K * 4, [&](int64_t task, int) {
     const int64_t panel = task / (depth / kRows), c0 = task % (depth / kRows) * kRows;
     const int64_t first = panel / group * group, group_panels = smaller(group, panels - first);
-    float* plane = packed + (panel * depth + c0) * 9 * kPanelNR;
+    float* plane = packed + (panel * depth + c0) / kDepth * kLatePlane;
     const int64_t f_step = group_panels * depth * kPanelNR;
     float* to = packed + (kPoints * first + panel - first) * depth * kPanelNR + c0 * kPanelNR;
     for (int64_t c1 = 0; c1 < kRows; c1 += Weights::kAtOnce)
@@ -97,7 +116,7 @@ static void pack(const Problem& p, const float* w, const float* scale, bool turn
           if (late) {
             for (int64_t tap = 0; tap < 9; ++tap)
               for (int64_t i = 0; i < kNR; ++i)
-                plane[(tap * kRows + c) * kPanelNR + k + i] = static_cast<float>(g[c - c1][tap][i]);
+                plane[tap * kLateTap + c * kPanelNR + k + i] = static_cast<float>(g[c - c1][tap][i]);
             continue;
           }
           float u[kPoints][kNR];

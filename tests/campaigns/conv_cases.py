@@ -167,6 +167,10 @@ LARGE_SHAPES = [
     ConvCase(9, 14, 14, 200, 170, 3, 3, padding=ONE),  # Winograd's outer schedule on tile registers, large weights
     ConvCase(5, 40, 38, 70, 65, 3, 3, padding=ONE),  # several chunks of Winograd's gradient of the weights, apart
     ConvCase(13, 15, 17, 300, 290, 3, 3, padding=ONE),  # and shared
+    ConvCase(1, 4, 3, 140, 100, 3, 3, padding=ONE),  # one tile, and three, of late weights in registers
+    ConvCase(3, 4, 4, 140, 100, 3, 3, padding=ONE),
+    ConvCase(17, 2, 2, 128, 40, 3, 3, padding=ONE),  # pixel by pixel for the weights of inference too
+    ConvCase(16, 3, 4, 128, 33, 3, 3, (2, 2), ONE),
 ]
 LARGE_CASES = [replace(case, seed=seed) for seed, case in enumerate(LARGE_SHAPES)]
 

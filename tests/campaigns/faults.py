@@ -31,7 +31,7 @@ class Fault:
 PROBLEM, ROWS, FINISH = "kernels/conv_problem.hpp", "kernels/conv_rows.hpp", "kernels/conv_finish.hpp"
 GEMM, WINOGRAD, WEIGHTS = "kernels/conv_gemm.hpp", "kernels/conv_winograd.hpp", "kernels/conv_weights.hpp"
 WINOGRAD_TRANSFORMS, WINOGRAD_PACKING = "kernels/winograd_transforms.hpp", "kernels/winograd_packing.hpp"
-WEIGHTS_WINOGRAD = "kernels/conv_weights_winograd.hpp"
+WINOGRAD_LATE, WEIGHTS_WINOGRAD = "kernels/winograd_late.hpp", "kernels/conv_weights_winograd.hpp"
 CONV, DENSE, POOL, NORM = "kernels/conv.cpp", "kernels/dense.cpp", "kernels/pool.cpp", "kernels/norm.cpp"
 POINTWISE, SOFTMAX, OPTIM = "kernels/pointwise.cpp", "kernels/softmax.cpp", "kernels/optim.cpp"
 LOSS, TILES, CONV_TILES = "kernels/loss.cpp", "simd/tiles.hpp", "kernels/conv_tiles.hpp"
@@ -279,16 +279,16 @@ FAULTS = [
     ),
     Fault(GEMM, "if (placed != block) {", "if (placed < 0) {", "a worker keeps the rows of its first block"),
     Fault(
-        WINOGRAD,
-        "store(u + 4 * step, even_b - odd_b);",
-        "store(u + 4 * step, even_b + odd_b);",
+        WINOGRAD_LATE,
+        "u[4] = even_b - odd_b;",
+        "u[4] = even_b + odd_b;",
         "a wrong sign in the late transform of weights",
     ),
     Fault(
-        WINOGRAD,
-        "for (int64_t f = 6 * r; f < 6 * r + 6; ++f) run_tile",
-        "for (int64_t f = 6 * r; f < 6 * r + 5; ++f) run_tile",
-        "the last plane of each row is missing for weights transformed late",
+        WINOGRAD_LATE,
+        "for (int64_t s = 0; s < kPoints; ++s) run_tile",
+        "for (int64_t s = 0; s < kPoints - 1; ++s) run_tile",
+        "the last point of a part is missing for weights transformed late",
     ),
     Fault(
         WINOGRAD_PACKING,
@@ -813,5 +813,30 @@ FAULTS = [
         "if (scale) scale[begin + c] = scale_of(gamma, inv_std, begin + c);",
         "if (scale) scale[begin + c] = scale_of(nullptr, inv_std, begin + c);",
         "gamma is missing where the reader normalises",
+    ),
+    Fault(
+        WINOGRAD_LATE,
+        "store(to, chunk ? sum + load(to) : sum);",
+        "store(to, sum);",
+        "sums in registers forget the chains before the last",
+    ),
+    Fault(
+        WINOGRAD_LATE,
+        "const vf even = load(at) * g0 + load(at + 6 * kLateTap) * g2, odd = load(at + 3 * kLateTap) * g1;",
+        "const vf even = load(at) * g0 - load(at + 6 * kLateTap) * g2, odd = load(at + 3 * kLateTap) * g1;",
+        "a wrong sign where two rows of late weights share their products",
+        isa="avx512",
+    ),
+    Fault(
+        WINOGRAD_LATE,
+        "if (chunk) tile.add_from(sums, kPanelNR);",
+        "",
+        "tiles of late weights forget the chains before the last",
+    ),
+    Fault(
+        PROBLEM,
+        "(p.N >= kManyImages && chains_end_with_taps)",
+        "p.N >= kManyImages",
+        "a small map in a batch has other chains than alone",
     ),
 ]

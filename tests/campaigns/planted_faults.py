@@ -28,7 +28,7 @@ from pathlib import Path
 from faults import FAULTS, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILDS = {"avx2": ("avx2",), "amx": ("avx512", "amx")}
+BUILDS = {"avx2": ("avx2",), "avx512": ("avx512",), "amx": ("avx512", "amx")}
 
 
 class Build:

@@ -72,6 +72,7 @@ BATCHES = [
     ConvCase(7, 6, 5, 40, 24, 1, 1),
     ConvCase(7, 9, 8, 17, 24, 1, 1, (2, 2)),
     ConvCase(7, 11, 13, 18, 9, 3, 2, (1, 2), ((0, 1), (1, 1)), (2, 1)),
+    ConvCase(7, 4, 4, 140, 100, 3, 3, padding=ONE),  # weights transformed late, for sums in registers and not
 ]
 
 
@@ -116,6 +117,19 @@ def test_an_image_does_not_depend_on_the_chunks_of_a_schedule(isa: str) -> None:
     check_statistics(y, statistics, counts)
     one = np.empty((1, *case.y_shape[1:]), np.float32)
     for image in (0, 3, 6):
+        _core.conv2d_forward(x[[image]], packed, one)
+        assert same_bits(y[[image]], one), image
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("channels", [40, 128])
+def test_an_image_does_not_depend_on_pixels_done_one_by_one(isa: str, channels: int, strides: tuple[int, int]) -> None:
+    case = ConvCase(17, 2 * strides[0], 2 * strides[1], channels, 33, 3, 3, strides, ONE)
+    rng = np.random.default_rng(0)
+    x, packed = normal(rng, *case.x_shape), case.pack(normal(rng, *case.w_shape), "gemm")
+    y, one = np.empty(case.y_shape, np.float32), np.empty((1, *case.y_shape[1:]), np.float32)
+    _core.conv2d_forward(x, packed, y)
+    for image in (0, 16):
         _core.conv2d_forward(x[[image]], packed, one)
         assert same_bits(y[[image]], one), image
 
