@@ -2,7 +2,8 @@
 
 "predict", "predict_on_batch" and "call" are Keras' own; "function" is a tf.function of the model, "jit" the same
 through XLA, "frozen" a graph whose variables have become constants, so that TensorFlow folds and fuses. All take a
-NumPy array and give one. oneDNN is TensorFlow's own choice, which TF_ENABLE_ONEDNN_OPTS=0 or 1 overrides.
+NumPy array and give one. A training step is Keras' `train_on_batch`, whose graph "jit" compiles with XLA. oneDNN is
+TensorFlow's own choice, which TF_ENABLE_ONEDNN_OPTS=0 or 1 overrides.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras_models import build
-from protocol import Workload, require, serve
+from protocol import LEARNING_RATE, Workload, require, serve
 from safetensors.numpy import load_file
-from seeded import Array
+from seeded import Array, seeded_labels
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from torch_names import keras_weights
 
-VARIANTS = ("predict", "predict_on_batch", "call", "function", "jit", "frozen")
+VARIANTS = {
+    "infer": ("predict", "predict_on_batch", "call", "function", "jit", "frozen"),
+    "train": ("train_on_batch", "jit"),
+}
 
 
 def _file(workload: Workload, models: Path) -> Path:
@@ -68,6 +73,17 @@ def _caller(model: Any, x: Array, variant: str) -> Callable[[], Any]:
     return lambda: logits(x).numpy()
 
 
+def _trainer(model: Any, x: Array, workload: Workload) -> Callable[[], float]:
+    """Returns what makes a step of Adam on x and returns its loss, the mean over steps unless metrics are reset."""
+    model.compile(
+        keras.optimizers.Adam(LEARNING_RATE[workload.model], epsilon=1e-7),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=workload.variant == "jit",
+    )
+    labels = seeded_labels(workload.batch, workload.classes)
+    return lambda: model.train_on_batch(x, labels)
+
+
 class TensorFlowEngine:
     version = f"keras {keras.__version__} tensorflow {tf.__version__}"
 
@@ -81,21 +97,30 @@ class TensorFlowEngine:
         _write_graph(model, _graph_file(workload, models))
 
     def __init__(self, workload: Workload, models: Path) -> None:
-        require(workload, "tensorflow", ("infer",), VARIANTS)
+        require(workload, "tensorflow", tuple(VARIANTS), VARIANTS.get(workload.mode, ()))
         x = workload.images()
-        self._logits: Array
+        self._result: Any
+        self._losses: list[float] = []
+        self._model = None
         if workload.variant == "frozen":
             self._call = _frozen(x, _graph_file(workload, models), workload.threads)
             return
         tf.config.threading.set_intra_op_parallelism_threads(workload.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        self._call = _caller(keras.models.load_model(_file(workload, models), compile=False), x, workload.variant)
+        model = keras.models.load_model(_file(workload, models), compile=False)
+        if workload.mode == "train":
+            self._model, self._call = model, _trainer(model, x, workload)
+        else:
+            self._call = _caller(model, x, workload.variant)
 
     def step(self) -> None:
-        self._logits = cast(Array, self._call())
+        self._result = self._call()
+        if self._model is not None and len(self._losses) < 2:
+            self._losses.append(float(self._result))
+            self._model.reset_metrics()
 
     def outputs(self) -> Array:
-        return self._logits
+        return np.array(self._losses, np.float32) if self._model is not None else cast(Array, self._result)
 
 
 if __name__ == "__main__":
