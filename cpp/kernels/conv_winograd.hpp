@@ -92,7 +92,7 @@ FASTCNN_INLINE Layout layout(const Grid& g) {
   l.v = 0;
   l.m = g.inner ? 0 : v_bytes(g);
   l.u = l.m + (g.by_point ? 0 : m_bytes(g));
-  l.parts = l.u + (g.late ? late::kPoints * late::kUPoint * 4 : 0);
+  l.parts = l.u + (g.late ? late::kStored * late::kUPoint * 4 : 0);
   l.zeros = l.parts;
 #if FASTCNN_TILES
   if (on_tiles(g.late)) l.zeros += tiles::kGroupsB * tiles::kGroupParts * 4;

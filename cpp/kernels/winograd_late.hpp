@@ -1,8 +1,8 @@
 // Winograd's products with weights that are transformed when used: M of one panel from V and w.
 //
 // Two ways with equal bits. For a few tiles the sums of a row of M stay in registers and each value of U is used as
-// soon as it is there; for more, a row of U of some planes of channels is stored in the L2 cache and multiplied by
-// tiles. Either way a chain sums kLatePlanes planes, in ascending channels, and chains are added up in memory.
+// soon as it is there; for more, one or two rows of U of some planes of channels are stored and multiplied by tiles.
+// Either way a chain sums kLatePlanes planes, in ascending channels, and chains are added up in memory.
 #pragma once
 #include <utility>
 
@@ -50,7 +50,7 @@ FASTCNN_INLINE void row_of_u(const float* taps, vf* u) {
 // Rows of U in the order in which they are stored. Two neighbours have their products with taps in common, with the
 // same bits as alone; where registers are few they come one by one.
 constexpr int64_t kOrder[6] = {0, 5, 1, 2, 4, 3};
-constexpr int64_t kRows = kTilesInRegisters > 1 ? 2 : 1, kParts = 6 / kRows, kPoints = 6 * kRows;
+constexpr int64_t kRows = kManyRegisters ? 2 : 1, kParts = 6 / kRows, kStored = 6 * kRows;
 template <int64_t part>
 FASTCNN_INLINE void rows_of_u(const float* taps, vf* u) {
   if constexpr (kRows == 1) {
@@ -98,7 +98,7 @@ FASTCNN_INLINE void multiply_plane(const Operands& o, int64_t plane, const float
     FASTCNN_UNROLL for (int s = 0; s < 6; ++s) {
       FASTCNN_UNROLL for (int t = 0; t < T; ++t) row[s][t] = begin ? vf{} : load(sums + ((r * 6 + s) * T + t) * kLanes);
     }
-    const float* const v = o.v + (plane * winograd::kPoints + r * 6) * T * kDepth;
+    const float* const v = o.v + (plane * kPoints + r * 6) * T * kDepth;
     for (int64_t c = 0; c < kDepth; ++c) {
       if constexpr (r < 3) {
         FASTCNN_UNROLL for (int64_t s = 0; s < 3; ++s) prefetch_to_l2(next + (r * 3 + s) * kLateTap + c * kPanelNR);
@@ -123,11 +123,11 @@ static void multiply_in_registers(const Operands& o, int64_t vectors) {
   for (int64_t vector = 0; vector < vectors; ++vector)
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
       const int64_t begin = o.depth * chunk / chunks, end = o.depth * (chunk + 1) / chunks;
-      alignas(64) float sums[winograd::kPoints * T * kLanes];
+      alignas(64) float sums[kPoints * T * kLanes];
       for (int64_t d = begin; d < end; ++d)
         multiply_plane<T>(o, d, weights(d, vector), d + 1 < o.depth ? weights(d + 1, vector) : weights(0, vector + 1),
                           d == begin, sums);
-      for (int64_t f = 0; f < winograd::kPoints; ++f)
+      for (int64_t f = 0; f < kPoints; ++f)
         for (int64_t t = 0; t < T; ++t) {
           float* const to = o.m + f * o.m_plane + t * kPanelNR + vector * kLanes;
           const vf sum = load(sums + (f * T + t) * kLanes);
@@ -136,7 +136,7 @@ static void multiply_in_registers(const Operands& o, int64_t vectors) {
     }
 }
 
-// A part of U of some planes of weights, in u[kPoints][kUPoint]; fetches its share of the planes that follow.
+// A part of U of some planes of weights, in u[kStored][kUPoint]; fetches its share of the planes that follow.
 template <int64_t part>
 FASTCNN_INLINE void store_rows_of_u(const float* w, int64_t planes, float* u) {
   const float* ahead = w + planes * kLatePlane + part * kLateTap;
@@ -144,9 +144,9 @@ FASTCNN_INLINE void store_rows_of_u(const float* w, int64_t planes, float* u) {
     for (int64_t k = 0; k < kPlane; k += kLanes, u += kLanes) {
       FASTCNN_UNROLL for (int64_t tap = part; tap < 9; tap += kParts)
           prefetch_to_l2(ahead + (tap - part) * kLateTap + k);
-      vf points[kPoints];
+      vf points[kStored];
       rows_of_u<part>(w + k, points);
-      FASTCNN_UNROLL for (int s = 0; s < kPoints; ++s) store(u + s * kUPoint, points[s]);
+      FASTCNN_UNROLL for (int s = 0; s < kStored; ++s) store(u + s * kUPoint, points[s]);
     }
 }
 
@@ -170,7 +170,7 @@ static void multiply_by_tiles(const Operands& o, int64_t columns, int64_t count,
             tile.store_to(sums, kPanelNR);
           };
           with_vectors(columns, [&]<int kVectors>() {
-            for (int64_t s = 0; s < kPoints; ++s) run_tile(Tile<MR, kVectors>(), s);
+            for (int64_t s = 0; s < kStored; ++s) run_tile(Tile<MR, kVectors>(), s);
           });
         });
       });
@@ -178,7 +178,7 @@ static void multiply_by_tiles(const Operands& o, int64_t columns, int64_t count,
   }
 }
 
-// M of one panel of so many columns and the `count` tiles of a chunk; u: room for kPoints.
+// M of one panel of so many columns and the `count` tiles of a chunk; u: room for kStored points.
 static void multiply(const Operands& o, int64_t columns, int64_t count, float* u) {
   if (in_registers(o.v_rows))
     with_rows<kTilesInRegisters>(count, [&]<int T>() { multiply_in_registers<T>(o, ceil_div(columns, kLanes)); });

@@ -12,11 +12,7 @@ namespace winograd {
 constexpr int64_t kMostPanels = 8;
 // Weights transformed late: planes that one chain sums; floats from one of the 9 taps of a plane to the next, no
 // multiple of 4096 bytes, and from one plane to the next
-#if FASTCNN_LANES == 16 || defined(__aarch64__)
-constexpr int64_t kLatePlanes = 8;
-#else
-constexpr int64_t kLatePlanes = 2;
-#endif
+constexpr int64_t kLatePlanes = kManyRegisters ? 8 : 2;
 constexpr int64_t kLateTap = kDepth * kPanelNR + 16, kLatePlane = 9 * kLateTap;
 FASTCNN_INLINE int64_t panels_of_packed_group(int64_t panels) {
   constexpr int64_t kFew = kPanelNR > kNR ? 1 : 2;
@@ -24,11 +20,7 @@ FASTCNN_INLINE int64_t panels_of_packed_group(int64_t panels) {
 }
 
 // Tiles whose products with weights transformed late are summed in registers: six points of each, beside those of U.
-#if FASTCNN_LANES == 16 || defined(__aarch64__)
-constexpr int64_t kTilesInRegisters = 4;
-#else
-constexpr int64_t kTilesInRegisters = 1;
-#endif
+constexpr int64_t kTilesInRegisters = kManyRegisters ? 4 : 1;
 FASTCNN_INLINE bool in_registers(int64_t tiles) { return tiles <= kTilesInRegisters; }
 
 // Few tiles, of images that do not share the weights, and more U than stays in a cache from one image to the next: 9

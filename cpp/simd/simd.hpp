@@ -19,6 +19,11 @@
 namespace fastcnn::FASTCNN_ISA {
 
 constexpr int64_t kLanes = FASTCNN_LANES;
+#if FASTCNN_LANES == 16 || defined(__aarch64__)
+constexpr bool kManyRegisters = true;  // 32 instead of 16
+#else
+constexpr bool kManyRegisters = false;
+#endif
 
 typedef float vf __attribute__((vector_size(4 * FASTCNN_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * FASTCNN_LANES)));

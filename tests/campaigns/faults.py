@@ -286,8 +286,8 @@ FAULTS = [
     ),
     Fault(
         WINOGRAD_LATE,
-        "for (int64_t s = 0; s < kPoints; ++s) run_tile",
-        "for (int64_t s = 0; s < kPoints - 1; ++s) run_tile",
+        "for (int64_t s = 0; s < kStored; ++s) run_tile",
+        "for (int64_t s = 0; s < kStored - 1; ++s) run_tile",
         "the last point of a part is missing for weights transformed late",
     ),
     Fault(
