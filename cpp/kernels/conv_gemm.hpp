@@ -6,8 +6,8 @@
 //
 // A block of rows is first copied, normalised on the way if asked, into the order in which the micro-kernel reads it:
 // [tile][plane][row of the tile][kDepth]. Pixels of x itself lie a power of two apart and would share a few cache sets.
-// The product of a block and a panel goes chunk by chunk of planes, so that the panel's part stays in the L1 cache for
-// all tiles of the block; a chunk's sums are one chain in ascending k, and chunks are added up in memory.
+// The product of a block and a panel goes chain by chain of planes, so that the panel's part stays in a near cache for
+// all tiles of the block; a chain is in ascending k, and chains are added up in memory.
 //
 // Pictures have so few channels that copying every tap costs more than multiplying: there a block is whole output rows,
 // and the rows of x under it are copied once, with their padding, into a strip in which each window is found in place.
@@ -113,7 +113,7 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
   }
   const bool whole = p.out_step_h == 1 && p.out_step_w == 1 && p.out_H == p.OH && p.out_W == p.OW;
   const int64_t panel_size = p.window * p.C * kPanelNR;
-  const int64_t chunks = larger(1, ceil_div(d.planes, kChunkPlanes));
+  const Chains sums = chains(d);
   // Maxima come before ReLU: fewer to do, and the same result.
   Epilogue after = epilogue;
   after.relu = epilogue.relu && !epilogue.pool;
@@ -129,9 +129,9 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
     const float* b = packed + j * panel_size;
     const int64_t column = j * kPanelNR, width = smaller(kPanelNR, p.K - column);
     const bool fetches_x = next_follows && j == last_panel - 1;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const int64_t begin = d.planes * chunk / chunks, end = d.planes * (chunk + 1) / chunks;
-      const bool last = chunk == chunks - 1;
+    for (int64_t chain = 0; chain < sums.all; ++chain) {
+      const int64_t begin = sums.begin(chain), end = sums.begin(chain + 1);
+      const bool last = chain == sums.all - 1;
       for_tiles<kPanelMR>(rows, [&](int64_t m, int64_t count) {
         with_rows<kPanelMR>(count, [&]<int MR>() {
           int64_t offsets[MR] = {};  // of the rows' first element in `target`
@@ -166,7 +166,7 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
                 fetch_outputs(epilogue.residual, target, offsets[i], width);
               tile.multiply(BlockA<kDepth, 1>{a + k * MR * kDepth}, weights, kPanelNR, planes[k].count);
             }
-            if (chunk) tile.add_from(panel + m * kPanelNR, kPanelNR);
+            if (chain) tile.add_from(panel + m * kPanelNR, kPanelNR);
             if (last)
               finish(tile, after, column, width, offsets, target);
             else

@@ -5,7 +5,9 @@
 namespace fastcnn::FASTCNN_ISA {
 namespace gemm {
 
-constexpr int64_t kChunkPlanes = 8;  // planes summed in one chain, whose weights stay in the L1 or L2 cache
+constexpr int64_t kChainPlanes = 8;  // planes summed in one chain, whose weights stay in the L1 or L2 cache
+constexpr int64_t kChainPlanesOfWindow = 6;  // fewer where many chains make long sums
+constexpr int64_t kTapPlanes = 5;    // planes of a tap from which on chains end with it
 constexpr int64_t kManyImages = 16;  // that make up for reading a tap's weights once for each pixel
 
 // The taps of one axis: window index first + t*step reads input offset + t*offset_step (+ in_step * output index).
@@ -104,7 +106,7 @@ FASTCNN_INLINE Axis trimmed(const Axis& axis, int64_t in_step, int64_t at, int64
 // One image alone reads the weights once instead; its chains are the same where they end with the taps, and what the
 // padding adds to them is zero.
 FASTCNN_INLINE bool by_pixel(const Problem& p) {
-  const bool chains_end_with_taps = p.C % (kChunkPlanes * kDepth) == 0 && p.out_step_h == 1 && p.out_step_w == 1;
+  const bool chains_end_with_taps = p.C > (kTapPlanes - 1) * kDepth && p.out_step_h == 1 && p.out_step_w == 1;
   return p.window > 1 && p.out_H * p.out_W <= 4 && (p.batched || (p.N >= kManyImages && chains_end_with_taps));
 }
 
@@ -171,6 +173,20 @@ FASTCNN_INLINE Depth depth(const Problem& p) {
   if (p.C < side && p.window > 1 && !by_pixel(p) && p.out_step_h == 1 && p.out_step_w == 1)
     return {true, 1, taps * p.C, ceil_div(taps * p.C, side)};
   return {false, taps, p.C, taps * ceil_div(p.C, side)};
+}
+// The chains of a sum: so many of each run of planes, which is a tap or all of them.
+struct Chains {
+  int64_t planes, of_run, all;
+  FASTCNN_INLINE int64_t begin(int64_t chain) const {
+    return chain / of_run * planes + planes * (chain % of_run) / of_run;
+  }
+};
+FASTCNN_INLINE Chains chains(const Depth& d) {
+  const int64_t taps = larger(1, d.runs), of_tap = d.planes / taps;
+  const int64_t runs = of_tap < kTapPlanes ? 1 : taps, planes = d.planes / runs;
+  const int64_t most = taps == 1 || planes == kChainPlanes ? kChainPlanes : kChainPlanesOfWindow;
+  const int64_t of_run = larger(1, ceil_div(planes, most));
+  return {planes, of_run, runs * of_run};
 }
 #if FASTCNN_TILES
 constexpr int64_t kPanelHead = 64;  // floats before the weights of a panel; see conv_tiles.hpp

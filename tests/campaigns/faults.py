@@ -267,7 +267,7 @@ FAULTS = [
     ),
     Fault(
         GEMM,
-        "const bool last = chunk == chunks - 1;",
+        "const bool last = chain == sums.all - 1;",
         "const bool last = true;",
         "the epilogue runs after every chunk",
     ),
