@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-PAUSE = 0.03  # seconds, in which the waiting threads of the one before fall asleep
+PAUSE = 0.15  # seconds, in which the waiting threads of the one before fall asleep: OpenBLAS's spin for 2^28 cycles
 
 
 def seconds_of(call: Callable[[], object]) -> float:
