@@ -53,7 +53,7 @@ void forward_streaming(const DenseShape& s, const float* x, const float* w, cons
       int64_t k = 0;
       if (rows == kRows)
         for (; k + kLine <= width; k += kLine) {
-          FASTCNN_UNROLL for (int64_t r = 0; r < kRows; ++r) prefetch(row + (kRows + r) * s.K + k);
+          FASTCNN_UNROLL for (int64_t r = 0; r < kRows; ++r) prefetch_to_l2(row + (2 * kRows + r) * s.K + k);
           for (int64_t i = k; i < k + kLine; i += kLanes) {
             vf wi[kRows];
             FASTCNN_UNROLL for (int64_t r = 0; r < kRows; ++r) wi[r] = load(row + r * s.K + i);
