@@ -416,11 +416,15 @@ def test_ctrl_c_while_steps_run_is_a_keyboard_interrupt():
         program.copy(x, y)
     program.copy(x, end)
     before = sys.getswitchinterval()
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        program.run()
-    timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            program.run()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, handler)
     assert not end.any()
     assert sys.getswitchinterval() == before
 

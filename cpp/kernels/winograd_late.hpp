@@ -4,8 +4,6 @@
 // soon as it is there; for more, one or two rows of U of some planes of channels are stored and multiplied by tiles.
 // Either way a chain sums kLatePlanes planes, in ascending channels, and chains are added up in memory.
 #pragma once
-#include <utility>
-
 #include "kernels/winograd_packing.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
@@ -74,10 +72,12 @@ FASTCNN_INLINE void rows_of_u(const float* taps, vf* u) {
 }
 
 // f.template operator()<i>() for i = 0..count-1
-template <int64_t count, class F>
+template <int64_t count, int64_t i = 0, class F>
 FASTCNN_INLINE void each(const F& f) {
-  [&]<int64_t... I>(std::integer_sequence<int64_t, I...>)
-      FASTCNN_LAMBDA { (f.template operator()<I>(), ...); }(std::make_integer_sequence<int64_t, count>());
+  if constexpr (i < count) {
+    f.template operator()<i>();
+    each<count, i + 1>(f);
+  }
 }
 
 // What one product reads and writes.
