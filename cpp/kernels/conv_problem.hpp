@@ -104,7 +104,7 @@ FASTCNN_INLINE Axis trimmed(const Axis& axis, int64_t in_step, int64_t at, int64
 }
 // Windows on few pixels lie half in the padding: each pixel is then computed on its own, from the taps that are inside.
 // One image alone reads the weights once instead; its chains are the same where they end with the taps, and what the
-// padding adds to them is zero.
+// padding adds to them is zero unless a weight is infinite or NaN.
 FASTCNN_INLINE bool by_pixel(const Problem& p) {
   const bool chains_end_with_taps = p.C > (kTapPlanes - 1) * kDepth && p.out_step_h == 1 && p.out_step_w == 1;
   return p.window > 1 && p.out_H * p.out_W <= 4 && (p.batched || (p.N >= kManyImages && chains_end_with_taps));

@@ -1,8 +1,8 @@
 // Winograd's weights: transformed when packed, or as they are where that happens when they are used.
 //
 // Small ones are packed transformed, [group][36][panel][C][NR], so that a group's weights are one stream. Large ones
-// that no batch shares are packed as for the direct convolution: U is four times the weights, and memory is slower than
-// the transform.
+// that no batch shares are packed as they are, [panel][C/kDepth][9][kLateTap]: U is four times the weights, and memory
+// is slower than the transform.
 #pragma once
 #include "kernels/winograd_transforms.hpp"
 
@@ -24,7 +24,7 @@ constexpr int64_t kTilesInRegisters = kManyRegisters ? 4 : 1;
 FASTCNN_INLINE bool in_registers(int64_t tiles) { return tiles <= kTilesInRegisters; }
 
 // Few tiles, of images that do not share the weights, and more U than stays in a cache from one image to the next: 9
-// weights and a transform come sooner than 36 values.
+// weights and a transform come sooner than 36 values, the more so where U is never stored.
 FASTCNN_INLINE bool transformed_late(int64_t C, int64_t K, int64_t P, int64_t Q, bool batched) {
   const int64_t tiles = ceil_div(P, kTile) * ceil_div(Q, kTile), bytes = kPoints * C * K * 4;
   const int64_t kept = int64_t{in_registers(tiles) && !FASTCNN_TILES ? 1 : 4} << 20;
