@@ -29,7 +29,7 @@ class DenseCase:
 def dense_corner_cases(seed: int) -> Iterator[DenseCase]:
     """Yield shapes without end: every vector and panel tail, one row and several."""
     rng = np.random.default_rng(seed)
-    rows, channels = Deck(rng, (1, 1, 2, 3, 4, 5, 7, 13)), Deck(rng, [*range(1, 34), 48, 64, 65, 100, 130])
+    rows, channels = Deck(rng, (1, 1, 2, 3, 4, 5, 7, 13, 16, 17)), Deck(rng, [*range(1, 34), 48, 64, 65, 100, 130])
     for index in range(1 << 40):
         yield DenseCase(rows.deal(), channels.deal(), channels.deal(), seed * 1_000_003 + index)
 
@@ -43,6 +43,8 @@ LARGE_DENSE_SHAPES = [
     DenseCase(4, 70, 2100),
     DenseCase(5, 520, 300),
     DenseCase(13, 300, 130),
+    DenseCase(16, 257, 515),
+    DenseCase(17, 300, 130),
     DenseCase(8, 257, 515),
     DenseCase(50, 33, 200),
     DenseCase(600, 30, 70),
