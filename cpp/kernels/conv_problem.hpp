@@ -307,7 +307,9 @@ FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
     if (on_tiles(p)) {
       const int64_t depth = larger(1, p.C * tap_count(p));
       const int64_t limit = smaller(kTileBlockRows, larger(kTileFewRows, kTileBlockFloats / depth));
-      const int64_t blocks = M < kTileFewRows || (by_pixel(p) && M <= limit) ? 1 : round_up(ceil_div(M, limit), 2);
+      // Two blocks split all weights twice, one that all workers place for themselves its rows twice.
+      const bool one = M < kTileFewRows || (M <= limit && (by_pixel(p) || p.K >= 2 * M));
+      const int64_t blocks = one ? 1 : round_up(ceil_div(M, limit), 2);
       g.block_rows = larger(1, ceil_div(M, blocks));
     }
 #endif
