@@ -1,7 +1,7 @@
 // 3x3 stride 1 by Winograd: 36 instead of 144 products a tile and channel.
 //
-// Tiles of 4x4 outputs are transformed into V[36][C/kDepth][T][kDepth]; 36 GEMMs with U give M[36][panel][T][NR], which
-// is turned back.
+// Tiles of 4x4 outputs are transformed into V[36][C/side][T][side]; 36 GEMMs with U give M[36][panel][T][NR], which is
+// turned back.
 //
 // Two schedules with equal bits: "outer" gives each worker a chunk of tiles, whose groups of panels it multiplies and
 // turns back one after the other, while M is in its cache; "inner", for few tiles and, on vectors, large weights,
@@ -44,7 +44,7 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   if (on_tiles(g.late)) {
     g.inner = g.tiles.all < 128;
     g.group = g.inner ? (g.panels >= 16 ? 4 : 2) : kMostPanels;
-    limit = g.inner ? 196 : p.C <= 64 ? 40 : 98;
+    limit = g.inner ? 196 : p.C <= 64 ? 49 : 98;
   } else {
     g.inner = g.late || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.tiles.all < 64;
     g.by_point = g.inner && !g.late;
@@ -58,7 +58,7 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   g.group = smaller(g.group, g.panels);
   g.groups = ceil_div(g.panels, g.group);
   g.chunks = larger(1, ceil_div(g.tiles.all, limit));
-  if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, 4);
+  if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, 2);
   g.chunk = larger(1, ceil_div(g.tiles.all, g.chunks));
   g.chunks = ceil_div(g.tiles.all, g.chunk);
   g.rows = g.chunk;
@@ -66,7 +66,7 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
 #if FASTCNN_TILES
   if (on_tiles(g.late)) {
     g.rows = tiles::padded_rows(g.chunk);
-    v_row = tiles::kParts * tiles::kRowParts;
+    v_row = tiles::kGroup;
   }
 #endif
   g.v_step = g.rows * v_row;
@@ -79,10 +79,15 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   return g;
 }
 
-// Of one worker; V is shared when the schedule is inner, and M behind it by point.
+// Of one worker; V is shared when the schedule is inner, and M behind it by point. On tile registers there are parts of
+// some groups of U and of the rows of one point of V.
 struct Layout {
   int64_t v, m, u, parts, zeros, bytes;
 };
+#if FASTCNN_TILES
+constexpr int64_t kPartsOfU = tiles::kGroupsB * tiles::kGroupParts;
+FASTCNN_INLINE int64_t parts_of_v_plane(const Grid& g) { return tiles::kParts * g.rows * tiles::kRowParts; }
+#endif
 FASTCNN_INLINE int64_t v_bytes(const Grid& g) {
   return round_up(larger(kPoints * g.v_plane, g.depth * g.v_step) * 4, 4096);
 }
@@ -95,7 +100,7 @@ FASTCNN_INLINE Layout layout(const Grid& g) {
   l.parts = l.u + (g.late ? late::kStored * late::kUPoint * 4 : 0);
   l.zeros = l.parts;
 #if FASTCNN_TILES
-  if (on_tiles(g.late)) l.zeros += tiles::kGroupsB * tiles::kGroupParts * 4;
+  if (on_tiles(g.late)) l.zeros += (kPartsOfU + g.depth * parts_of_v_plane(g)) * 4;
 #endif
   l.bytes = l.zeros + g.depth * g.side * 4;
   return l;
@@ -116,14 +121,16 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
 #if FASTCNN_TILES
     if (on_tiles(g.late)) {
       for (int64_t d = 0; d < g.depth; ++d) {
-        float* out = v + (d * tiles::kParts * g.rows + place + i) * tiles::kRowParts;
+        float* out = v + (d * g.rows + place + i) * tiles::kGroup;
         vf low[kPoints], high[kPoints];
         fetch_columns(ahead, smaller(d * g.side, p.C - 1));
         fetch_columns(ahead, smaller(d * g.side + kLanes, p.C - 1));
         transform_tile(rows, zeros, d * g.side, p.C, prologue, low);
         transform_tile(rows, zeros, d * g.side + kLanes, p.C, prologue, high);
-        for (int64_t f = 0; f < kPoints; ++f, out += g.v_plane)
-          tiles::store_parts(tiles::split(low[f], high[f]), out, g.rows * tiles::kRowParts);
+        for (int64_t f = 0; f < kPoints; ++f, out += g.v_plane) {
+          store(out, low[f]);
+          store(out + kLanes, high[f]);
+        }
       }
       continue;
     }
@@ -167,14 +174,27 @@ static void multiply_point(const Grid& g, int64_t columns, int64_t count, const 
 }
 
 #if FASTCNN_TILES
-// As multiply; u_plane: floats from one of the 36 planes of U to the next.
+// The rows of one point as parts; fetches those of the next, which lie in the L3 cache.
+static void split_point(const Grid& g, int64_t count, const float* v, float* parts) {
+  for (int64_t d = 0; d < g.depth; ++d, v += g.v_step, parts += parts_of_v_plane(g))
+    for (int64_t t = 0; t < count; ++t) {
+      const float* const from = v + t * tiles::kGroup;
+      prefetch_to_l2(from + g.v_plane);
+      prefetch_to_l2(from + g.v_plane + kLanes);
+      tiles::store_parts(tiles::split(load(from), load(from + kLanes)), parts + t * tiles::kRowParts,
+                         g.rows * tiles::kRowParts);
+    }
+}
+
+// As multiply; u_plane: floats from one of the 36 planes of U to the next; parts: see Layout.
 static void multiply_on_tiles(const Grid& g, int64_t group_panels, int64_t count, const float* v, const float* u,
                               int64_t u_plane, float* parts, float* m) {
   tiles::Registers registers;
-  const int64_t part_rows = tiles::part_rows(count), v_depth = tiles::kParts * g.rows * tiles::kRowParts;
+  const int64_t part_rows = tiles::part_rows(count), v_depth = parts_of_v_plane(g);
   registers.configure(part_rows);
   const int64_t panel_floats = g.depth * tiles::kGroupB;
-  for (int64_t f = 0; f < kPoints; ++f, u += u_plane, v += g.v_plane, m += g.m_plane)
+  for (int64_t f = 0; f < kPoints; ++f, u += u_plane, v += g.v_plane, m += g.m_plane) {
+    split_point(g, count, v, parts + kPartsOfU);
     for (int64_t j = 0; j < group_panels; ++j)
       for (int64_t begin = 0; begin < g.depth; begin += tiles::kGroupsB) {
         const int64_t depth = smaller(tiles::kGroupsB, g.depth - begin);
@@ -187,13 +207,14 @@ static void multiply_on_tiles(const Grid& g, int64_t group_panels, int64_t count
         for (int64_t t = 0; t < count; t += part_rows) {
           Ahead ahead(next, depth, t, smaller(part_rows, count - t), count, tiles::kGroupB, tiles::kFetches);
           float* const sums = m + (j * g.rows + t) * kPanelNR;
-          const float* const rows = v + begin * v_depth + t * tiles::kRowParts;
+          const float* const rows = parts + kPartsOfU + begin * v_depth + t * tiles::kRowParts;
           tiles::multiply_groups(
               registers, begin == 0, depth, [&](int64_t d) FASTCNN_LAMBDA { return rows + d * v_depth; },
               g.rows * tiles::kRowParts, parts, sums, ahead);
           tiles::store_sums(sums, kPanelNR, registers.upper, registers.lower > 0);
         }
       }
+  }
 }
 #endif
 
@@ -434,7 +455,7 @@ FASTCNN_INLINE bool fits(int64_t R, int64_t S, int64_t stride_h, int64_t stride_
 // In products of Winograd: a weight, since it comes from memory; its transform when used; the transforms of an input
 // and an output; and a product of the direct convolution, which reads its operands in longer runs. Fitted to the layers
 // of VGG and ResNet.
-constexpr double kWeightCost = kLanes == 16 ? 20 : 6;
+constexpr double kWeightCost = FASTCNN_TILES ? 18.5 : kLanes == 16 ? 20 : 6;
 constexpr double kLateCost = kLanes == 16 ? 320 : 220;
 constexpr double kLateCostInRegisters = kLanes == 16 ? 100 : 170, kLateTileCost = kLanes == 16 ? 26 : 0;
 constexpr double kInputCost = FASTCNN_TILES ? 17 : 4.7, kOutputCost = FASTCNN_TILES ? 17 : 3.3;
