@@ -551,8 +551,8 @@ FAULTS = [
     ),
     Fault(
         WINOGRAD,
-        "v + begin * v_depth + t * tiles::kRowParts;",
-        "v + t * tiles::kRowParts;",
+        "kPartsOfU + begin * v_depth + t * tiles::kRowParts;",
+        "kPartsOfU + t * tiles::kRowParts;",
         "Winograd on tile registers reads the first 64 channels only",
         "amx",
     ),
@@ -838,5 +838,25 @@ FAULTS = [
         "(p.N >= kManyImages && chains_end_with_taps)",
         "p.N >= kManyImages",
         "a small map in a batch has other chains than alone",
+    ),
+    Fault(
+        WINOGRAD,
+        "tiles::store_parts(tiles::split(load(from), load(from + kLanes)), parts",
+        "tiles::store_parts(tiles::split(load(from), load(from)), parts",
+        "the second half of a group's channels repeats the first where V is split",
+        isa="amx",
+    ),
+    Fault(
+        PROBLEM,
+        "const int64_t blocks = one ? 1 :",
+        "const int64_t blocks = one ? 0 :",
+        "a block for all workers has no rows",
+        isa="amx",
+    ),
+    Fault(
+        DENSE,
+        "if (c) add_run(out + n * columns, width, c == kRun, y + n * s.K + k0);",
+        "if (c) add_run(out, width, c == kRun, y + n * s.K + k0);",
+        "all rows that weights stream past get the sums of the first",
     ),
 ]
