@@ -133,8 +133,7 @@ FASTCNN_INLINE void pack_columns(const float* w, int64_t K, int64_t depth, int64
 
 void dense_forward(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y,
                    const Scratch& scratch) {
-  if (s.N <= (s.K < kFewColumns ? kFewRows : kStreamRows))
-    return forward_streaming(s, x, w, b, with_relu, y, scratch);
+  if (s.N <= (s.K < kFewColumns ? kFewRows : kStreamRows)) return forward_streaming(s, x, w, b, with_relu, y, scratch);
   parallel_for_tasks(ceil_div(s.K, kColumns), s.N * s.C * s.K, [&](int64_t task, int worker) {
     float* packed = worker_floats(scratch, worker);
     const int64_t k = task * kColumns, width = smaller(kColumns, s.K - k);
