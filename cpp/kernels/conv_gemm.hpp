@@ -153,18 +153,26 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
             tile.zero();
             const float* a = placed_rows + m * d.planes * kDepth;
             const float* next = begin < end ? b + planes[begin].weights + (end - begin) * kDepth * kPanelNR : b;
-            Ahead ahead(next, end - begin, m, count, rows);
+            Ahead ahead(next, end - begin, m, count, rows, kDepth * kPanelNR, kDepth / kFetchDepth);
             Ahead ahead_x(x + ((first + rows) * d.planes + rows * begin) * kDepth, fetches_x ? end - begin : 0, m,
                           count, rows, rows * kDepth);
             for (int64_t k = begin; k < end; ++k) {
               const float* weights = b + planes[k].weights;
-              ahead.fetch();
               ahead_x.fetch();
               // What the epilogue will touch, row by row: many lines at once would hold up the loads that follow.
               const int64_t fetched = last ? (k - begin) * MR / (end - begin) : MR;
               for (int64_t i = fetched; i < (k + 1 - begin) * MR / (end - begin); ++i)
                 fetch_outputs(epilogue.residual, target, offsets[i], width);
-              tile.multiply(BlockA<kDepth, 1>{a + k * MR * kDepth}, weights, kPanelNR, planes[k].count);
+              const auto multiply = [&](int64_t begin_k, int64_t depth) FASTCNN_LAMBDA {
+                ahead.fetch();
+                const BlockA<kDepth, 1> rows_a{a + k * MR * kDepth + begin_k};
+                tile.multiply(rows_a, weights + begin_k * kPanelNR, kPanelNR, depth);
+              };
+              if (planes[k].count < kDepth) {
+                multiply(0, planes[k].count);
+                continue;
+              }
+              for (int64_t i = 0; i < kDepth; i += kFetchDepth) multiply(i, kFetchDepth);
             }
             if (chain) tile.add_from(panel + m * kPanelNR, kPanelNR);
             if (last)

@@ -8,6 +8,8 @@ namespace gemm {
 constexpr int64_t kChainPlanes = 8;  // planes summed in one chain, whose weights stay in the L1 or L2 cache
 constexpr int64_t kChainPlanesOfWindow = 6;  // fewer where many chains make long sums
 constexpr int64_t kTapPlanes = 5;    // planes of a tap from which on chains end with it
+constexpr int64_t kFetchDepth = 4;  // values of k between fetches of weights: many at once would hold up loads
+constexpr int64_t kFewPixels = 16;  // of a map for which reading the weights takes longer than multiplying them
 constexpr int64_t kManyImages = 16;  // that make up for reading a tap's weights once for each pixel
 
 // The taps of one axis: window index first + t*step reads input offset + t*offset_step (+ in_step * output index).
