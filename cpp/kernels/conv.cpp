@@ -33,7 +33,7 @@ Conv2DAlgorithm variant(const winograd::Problem& p, Conv2DAlgorithm algorithm, b
   if (is_winograd(algorithm))
     return winograd::transformed_late(p.C, p.K, p.P, p.Q, batched) ? Conv2DAlgorithm::winograd_late
                                                                    : Conv2DAlgorithm::winograd;
-  return batched && p.P * p.Q < 16 ? Conv2DAlgorithm::gemm_batched : Conv2DAlgorithm::gemm;
+  return batched && p.P * p.Q <= gemm::kFewPixels ? Conv2DAlgorithm::gemm_batched : Conv2DAlgorithm::gemm;
 }
 Conv2DAlgorithm choose(const Conv2DShape& s, const winograd::Problem& p, bool batched) {
   const bool pays = winograd_fits(s) && winograd::pays(p.C, p.K, p.P, p.Q, batched);

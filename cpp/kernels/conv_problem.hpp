@@ -162,7 +162,8 @@ FASTCNN_INLINE bool in_strip(const Problem& p) {
 // a block of useful size no longer fit in the L2 cache; for a map of few pixels reading the weights takes longest,
 // unless many images share them. The same for all parts of a problem and all phases of backward-data.
 FASTCNN_INLINE bool on_tiles(const Problem& p) {
-  return FASTCNN_TILES && !in_strip(p) && p.window * p.C <= kTileMostDepth && (p.batched || p.out_H * p.out_W >= 16);
+  return FASTCNN_TILES && !in_strip(p) && p.window * p.C <= kTileMostDepth &&
+         (p.batched || p.out_H * p.out_W > kFewPixels);
 }
 
 // How k is cut into planes. Few channels: the taps of a row are joined first, as they lie in the packed weights.

@@ -471,7 +471,7 @@ FASTCNN_INLINE bool pays(int64_t C, int64_t K, int64_t P, int64_t Q, bool batche
   const double transforms = kInputCost / static_cast<double>(K) + kOutputCost / static_cast<double>(C);
   const double products = kPoints * static_cast<double>(tiles) * (1 + transforms);
   const double direct = 9 * static_cast<double>(P * Q);
-  if (!FASTCNN_TILES && transformed_late(C, K, P, Q, batched)) {
+  if (transformed_late(C, K, P, Q, batched) && (!FASTCNN_TILES || P * Q <= gemm::kFewPixels)) {
     const double late =
         in_registers(tiles) ? kLateCostInRegisters + kLateTileCost * static_cast<double>(tiles) : kLateCost;
     return products + late < kDirectCostBesideLate * direct;

@@ -537,8 +537,8 @@ FAULTS = [
     ),
     Fault(
         PROBLEM,
-        "p.out_H * p.out_W >= 16);",
-        "p.OH * p.OW >= 16);",
+        "p.out_H * p.out_W > kFewPixels);",
+        "p.OH * p.OW > kFewPixels);",
         "each phase decides by itself whether it runs on tile registers",
         "amx",
     ),
