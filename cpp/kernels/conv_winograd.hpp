@@ -58,7 +58,7 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   g.group = smaller(g.group, g.panels);
   g.groups = ceil_div(g.panels, g.group);
   g.chunks = larger(1, ceil_div(g.tiles.all, limit));
-  if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, 2);
+  if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, on_tiles(g.late) ? 2 : 4);
   g.chunk = larger(1, ceil_div(g.tiles.all, g.chunks));
   g.chunks = ceil_div(g.tiles.all, g.chunk);
   g.rows = g.chunk;

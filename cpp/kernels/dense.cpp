@@ -9,8 +9,8 @@ namespace {
 constexpr int64_t kDepthBlock = 256;    // reduction values a block: a packed panel fills half the L1 cache
 constexpr int64_t kColumns = 8 * kNR;   // columns a task
 constexpr int64_t kRun = 64;  // terms summed before they join the total: errors grow with the length of a chain
-constexpr int64_t kStreamRows = 16;  // up to so many rows, packing w takes longer than it saves
-constexpr int64_t kFewRows = 4, kFewColumns = 64;  // above so many rows, unless columns are so few
+constexpr int64_t kStreamRows = 16;  // up to so many rows, packing w takes longer than it saves;
+constexpr int64_t kFewColumns = 64, kStreamRowsOfFewColumns = 4;  // of fewer columns, whose runs are short, up to these
 
 ScratchSize dense_scratch(const DenseShape&) { return {0, kColumns * kDepthBlock * 4}; }
 
@@ -133,7 +133,8 @@ FASTCNN_INLINE void pack_columns(const float* w, int64_t K, int64_t depth, int64
 
 void dense_forward(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y,
                    const Scratch& scratch) {
-  if (s.N <= (s.K < kFewColumns ? kFewRows : kStreamRows)) return forward_streaming(s, x, w, b, with_relu, y, scratch);
+  if (s.N <= (s.K < kFewColumns ? kStreamRowsOfFewColumns : kStreamRows))
+    return forward_streaming(s, x, w, b, with_relu, y, scratch);
   parallel_for_tasks(ceil_div(s.K, kColumns), s.N * s.C * s.K, [&](int64_t task, int worker) {
     float* packed = worker_floats(scratch, worker);
     const int64_t k = task * kColumns, width = smaller(kColumns, s.K - k);

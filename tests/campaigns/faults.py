@@ -847,13 +847,6 @@ FAULTS = [
         isa="amx",
     ),
     Fault(
-        PROBLEM,
-        "const int64_t blocks = one ? 1 :",
-        "const int64_t blocks = one ? 0 :",
-        "a block for all workers has no rows",
-        isa="amx",
-    ),
-    Fault(
         DENSE,
         "if (c) add_run(out + n * columns, width, c == kRun, y + n * s.K + k0);",
         "if (c) add_run(out, width, c == kRun, y + n * s.K + k0);",
