@@ -25,7 +25,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from faults import FAULTS, Fault
+from fault import Fault
+from faults import FAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILDS = {"avx2": ("avx2",), "avx512": ("avx512",), "amx": ("avx512", "amx")}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from faults import FAULTS, Fault
+from fault import Fault
+from faults import FAULTS
 from planted_faults import BUILDS, ROOT
 
 
