@@ -43,6 +43,7 @@ from fastcnn import _core, losses, optimizers, reference
 from fastcnn.benchmark import roof
 from fastcnn.benchmark.layers import Convolution, Product, Shape, distinct_layers
 from fastcnn.benchmark.work import BACKWARD, Bound, works
+from fastcnn.models.gradients import gradients_of
 
 WINOGRAD_BOUND, DIRECT_BOUND = 8.0, 1.5  # times PyTorch's median error
 USUAL = "torch nchw"
@@ -152,14 +153,14 @@ def own_gradients(name: str, weights: Row, options: argparse.Namespace, seed: in
         model.get_layer(layer).set_weights(arrays)
     model.compile(optimizers.SGD(0.0), losses.SparseCategoricalCrossentropy(from_logits=True))
     x = seeded_images(options.network_batch, size, seed)
-    model.train_on_batch(x, seeded_labels(options.network_batch, options.classes))
-    state = model._training()[1]
+    labels = seeded_labels(options.network_batch, options.classes)
+    own = {weight: gradient.copy() for weight, gradient in gradients_of(model, x, labels)}
     gradients = {}
     for entry, values in weights.items():
         if entry.endswith(("running_mean", "running_var", "num_batches_tracked")):
             continue
         layer, position = keras_location(entry, name)
-        gradient = state.gradient(model.get_layer(layer).weights[position])
+        gradient = own[model.get_layer(layer).weights[position]]
         gradients[entry] = torch_layout(entry, gradient, values.shape, name)
     return gradients
 

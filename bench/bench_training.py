@@ -74,10 +74,13 @@ def phase_of(work: Work, updates: bool) -> str:
 def check_arithmetic(works: list[Work], model: Any, batch: int) -> None:
     """Raise RuntimeError unless the forward run has the arithmetic of the graph and the weights' gradients as much."""
     expected = batch * network.flops(model)
-    for operations in (("conv2d_forward", "dense_forward"), ("conv2d_backward_weights", "dense_backward_weights")):
+    for operations in (
+        ("conv2d_forward", "dense_forward"),
+        ("conv2d_backward_weights", "dense_backward_weights", "dense_adam_step"),
+    ):
         found = sum(work.flops for work in works if work.operation in operations)
         if found != expected:
-            raise RuntimeError(f"{' and '.join(operations)} have {found} operations, the graph has {expected}")
+            raise RuntimeError(f"{', '.join(operations)} have {found} operations, the graph has {expected}")
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import parity_values  # noqa: E402
 from vectors import sample_indices, unpack  # noqa: E402
 
 import fastcnn  # noqa: E402
+from fastcnn.models.gradients import gradients_of  # noqa: E402
 
 VECTORS = ROOT / "tests" / "vectors" / "keras_parity"
 LOGITS = {False: 1e-5, True: 5e-5}  # of the largest logit, without and with Winograd
@@ -112,9 +113,8 @@ def logits(recorded: Recorded, name: str) -> list[Row]:
 
 def _gradients(model: Any, loss: Any, x: Any, y: Any) -> tuple[float, dict[str, Any]]:
     model.compile("sgd", loss)
-    total = float(model.train_on_batch(x, y))
-    state = model._training()[1]
-    return total, {weight.path: state.gradient(weight).astype(np.float64) for weight in model.trainable_weights}
+    found = {weight.path: gradient.astype(np.float64) for weight, gradient in gradients_of(model, x, y)}
+    return float(model.train_on_batch(x, y)), found
 
 
 def gradients(recorded: Recorded, which: str, allowed: bool) -> list[Row]:

@@ -91,6 +91,10 @@ def _work(emitter: RecordedEmitter, operation: str, arguments: tuple[Any, ...], 
         x, dy, dw = arguments
         flops = FLOPS_PER_MAC * math.prod(dy.shape[:3]) * dw.size
         return Work(operation, _convolution(x.shape, dw.shape, options["strides"]), "", flops, nbytes)
+    if operation.endswith("_step") and isinstance(arguments[1], _core.DenseGradient):
+        x, dy = arguments[1].x, arguments[1].dy
+        flops = FLOPS_PER_MAC * len(x) * arguments[0].size
+        return Work(f"dense_{operation}", f"{x.shape[1]} -> {dy.shape[1]}", "", flops, nbytes)
     if operation.startswith("dense_"):
         a, b, c = arguments
         w = c if operation == "dense_backward_weights" else b
@@ -103,10 +107,13 @@ def _work(emitter: RecordedEmitter, operation: str, arguments: tuple[Any, ...], 
 
 def _traffic(operation: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> int:
     given = [*arguments, *options.values()]
-    flat = [part for argument in given for part in (argument if isinstance(argument, tuple) else (argument,))]
-    total = sum(array.nbytes for array in flat if isinstance(array, np.ndarray))
+    given = [part for argument in given for part in (argument if isinstance(argument, tuple) else (argument,))]
+    total = sum(array.nbytes for array in given if isinstance(array, np.ndarray))
     if operation.endswith("_step"):  # (values, gradients or average, slots...): all but gradients change
-        total += total - (0 if operation == "ema_step" else arguments[1].nbytes)
+        gradient = arguments[1]
+        if isinstance(gradient, _core.DenseGradient):
+            return 2 * total + gradient.x.nbytes + gradient.dy.nbytes
+        total += total - (0 if operation == "ema_step" else gradient.nbytes)
     if options.get("accumulate"):
         output = options["dx"] if operation == "batchnorm_backward" else arguments[-1]
         total += output.nbytes

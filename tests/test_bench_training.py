@@ -68,7 +68,7 @@ def test_what_is_noted_is_what_the_graph_says() -> None:
     assert data == sum(work.flops for work in forward) - stem  # pictures have no gradient
     weights = {work.layer for work in works if work.operation == "conv2d_backward_weights"}
     assert weights == {work.layer for work in forward}
-    with pytest.raises(RuntimeError, match="conv2d_forward and dense_forward have"):
+    with pytest.raises(RuntimeError, match="conv2d_forward, dense_forward have"):
         bench_training.check_arithmetic(works[2:], model, 2)
 
 

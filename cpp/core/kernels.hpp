@@ -107,6 +107,9 @@ struct EMASettings {
   double overwrite;  // 0 or 1
 };
 
+// Takes a block of a gradient: `size` values, the first of which is number `first` of the whole.
+using TakeGradient = void (*)(void* context, int64_t first, int64_t size, const float* grads);
+
 struct Kernels {
   const char* isa;
   int lanes;
@@ -144,6 +147,10 @@ struct Kernels {
                               const Scratch&);
   void (*dense_backward_weights)(const DenseShape&, const float* x, const float* dy, bool accumulate, float* dw,
                                  const Scratch&);
+  // The same gradient, never held as a whole: each block of it goes to `take` while it lies in the cache.
+  ScratchSize (*dense_update_scratch)(const DenseShape&);
+  void (*dense_update)(const DenseShape&, const float* x, const float* dy, TakeGradient take, void* context,
+                       const Scratch&);
   // db[C] (+)= column sums of dy[rows,C]; serves conv and dense
   ScratchSize (*bias_backward_scratch)(const RowsShape&);
   void (*bias_backward)(const RowsShape&, const float* dy, bool accumulate, float* db, const Scratch&);

@@ -125,14 +125,18 @@ WHOLE = Share()
 
 
 class Training(Protocol):
-    """The part of a model's training state that a program needs."""
+    """The part of a model's training state that a program needs; the update itself makes the gradients `in_update`."""
 
+    @property
+    def in_update(self) -> Set[Parameter]: ...
     def gradient(self, parameter: Parameter) -> Array: ...
     def statistics(self, norm: BatchNormalization) -> tuple[Array, Array]: ...
     def random_state(self, layer: Dropout, call: int) -> NDArray[np.int64]: ...
     def emit_begin(self, program: _core.Program) -> None: ...
     def emit_penalties(self, program: _core.Program) -> None: ...
-    def emit_update(self, program: _core.Program, in_parts: bool = False) -> UpdateSteps: ...
+    def emit_update(
+        self, program: _core.Program, products: Mapping[Parameter, _core.DenseGradient], in_parts: bool = False
+    ) -> UpdateSteps: ...
     def apply(self, where: str, program: _core.Program, steps: UpdateSteps, share: Share = WHOLE) -> None: ...
 
 
@@ -147,8 +151,11 @@ class Emitter(_core.Program):
         variables: Packer,
         training: Training | None,
         repeated: Set[BatchNormalization],
+        in_parts: bool = False,
     ) -> None:
         super().__init__(scratch)
+        self.in_update: Set[Parameter] = frozenset() if training is None or in_parts else training.in_update
+        self.products: dict[Parameter, _core.DenseGradient] = {}  # of the gradients in the update
         self._trained = trained
         self._constants = constants
         self._variables = variables
@@ -189,6 +196,14 @@ class Emitter(_core.Program):
         added = parameter in self._written
         self._written.add(parameter)
         return self._training.gradient(parameter), added
+
+    def product_gradient(self, parameter: Parameter, x: Array, dy: Array) -> None:
+        """Append the gradient x^T dy of a parameter, or leave it to the update."""
+        if parameter in self.in_update:
+            self.products[parameter] = _core.DenseGradient(x, dy)
+            return
+        dw, added = self.gradient(parameter)
+        self.dense_backward_weights(x, dy, dw, accumulate=added)
 
     @contextmanager
     def fresh_gradients(self, *parameters: Parameter | None) -> Iterator[list[Array | None]]:
@@ -277,7 +292,10 @@ class Recipe:
         calls = Counter(norm for norm in (_norm_of(node.layer) for node in self.nodes) if norm)
         self.norms = [norm for norm, count in calls.items() if count == 1]
         self.repeated_norms = {norm for norm, count in calls.items() if count > 1}
-        self.trained_parameters = {parameter for node in self.nodes for parameter in node.layer.trained()}
+        uses = Counter(parameter for node in self.nodes for parameter in node.layer.trained())
+        self.trained_parameters = set(uses)
+        products = {node.layer.product(): i for i, node in enumerate(self.nodes) if i in self.active}
+        self.products = {parameter: i for parameter, i in products.items() if parameter and uses[parameter] == 1}
 
     def layout(self, batch: int, emitter: Emitter) -> Layout:
         """Return the sizes and lifetimes of all arrays for a batch size."""
@@ -287,7 +305,8 @@ class Recipe:
                 caches = self._caches(_DIVIDED_AT, emitter)
                 self._schedule = recomputing(self.nodes, self.outputs, self.active, caches, _DIVIDED_AT)
         caches, schedule = self._caches(batch, emitter), self._schedule
-        found = lifetimes(self.nodes, self.outputs, self.active, caches, batch, schedule)
+        kept = {i for parameter, i in self.products.items() if parameter in emitter.in_update}
+        found = lifetimes(self.nodes, self.outputs, self.active, caches, batch, schedule, kept)
         return Layout(batch, caches, found, schedule)
 
     def _caches(self, batch: int, emitter: Emitter) -> list[dict[str, CacheSpec]]:
@@ -358,7 +377,7 @@ class BoundProgram:
             training.emit_penalties(emitter)
         self._computed = len(emitter)
         self._training = training
-        self._update = None if training is None else training.emit_update(emitter, in_parts)
+        self._update = None if training is None else training.emit_update(emitter, emitter.products, in_parts)
 
         number = {node: i for i, node in enumerate(recipe.nodes)}
         self.x = slots[recipe.source].y
@@ -379,6 +398,16 @@ class BoundProgram:
             np.copyto(self.x, x, casting="unsafe")
         self.emitter.run(0, self._computed, feed=feed, fetch=list(zip(self.outputs, outputs, strict=True)))
         return outputs
+
+    def gradient(self, parameter: Parameter) -> Array:
+        """Return a parameter's gradient of what was computed last; one in the update is made now, in a new array."""
+        assert self._training is not None
+        product = self.emitter.products.get(parameter)
+        if product is None:
+            return self._training.gradient(parameter)
+        dw = np.empty(parameter.shape, np.float32)
+        _core.dense_backward_weights(product.x, product.dy, dw)
+        return dw
 
     def update(self, where: str = "update", share: Share = WHOLE) -> None:
         """Apply the gradients and the new moving statistics to the weights; `where` names the caller in errors.

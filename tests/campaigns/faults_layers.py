@@ -35,8 +35,8 @@ FAULTS_LAYERS = [
     Fault(DENSE, "double sum = accumulate ? db[c] : 0.0;", "double sum = 0.0;", "accumulate ignored in column sums"),
     Fault(
         DENSE,
-        "float sum = accumulate ? at[i * s.K + j] : 0.0f;",
-        "float sum = 0.0f;",
+        "vf sum = accumulate ? load_upto(at + i * s.K + j, left) : vf{};",
+        "vf sum = vf{};",
         "accumulate ignored in the last panel of a dense weight gradient",
     ),
     Fault(
@@ -183,5 +183,17 @@ FAULTS_LAYERS = [
         "if (c) add_run(out + n * columns, width, c == kRun, y + n * s.K + k0);",
         "if (c) add_run(out, width, c == kRun, y + n * s.K + k0);",
         "all rows that weights stream past get the sums of the first",
+    ),
+    Fault(
+        DENSE,
+        "take(context, c * s.K, rows * s.K, dw);",
+        "take(context, task * s.K, rows * s.K, dw);",
+        "blocks of a gradient change other weights than their own",
+    ),
+    Fault(
+        "bindings/optim.cpp",
+        "return array ? array + first : nullptr;",
+        "return array;",
+        "every block of a gradient meets the first block's momentum",
     ),
 ]

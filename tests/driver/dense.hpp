@@ -1,5 +1,7 @@
 // Dense layers and bias sums.
 #pragma once
+#include <algorithm>
+
 #include "driver/harness.hpp"
 
 namespace fastcnn::driver {
@@ -45,6 +47,16 @@ inline void check_dense(const DenseShape& s) {
       table->dense_backward_weights(s, x.data(), dy.data(), accumulate, dw.data(), scratch);
     });
     compare("dense_backward_weights", dw, want_w);
+    if (!accumulate) {
+      Floats taken(s.C * s.K);
+      run("dense_update", table->dense_update_scratch(s), {output(taken)}, [&](const Scratch& scratch) {
+        const auto take = [](void* context, int64_t first, int64_t count, const float* grads) {
+          std::copy(grads, grads + count, static_cast<float*>(context) + first);
+        };
+        table->dense_update(s, x.data(), dy.data(), take, taken.data(), scratch);
+      });
+      compare("dense_update", taken, want_w);
+    }
     const RowsShape rows{s.N, s.K};
     run("bias_backward", table->bias_backward_scratch(rows), {output(db)},
         [&](const Scratch& scratch) { table->bias_backward(rows, dy.data(), accumulate, db.data(), scratch); });

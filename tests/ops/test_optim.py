@@ -292,6 +292,77 @@ def test_non_finite_gradients_stay_at_their_place(isa: str, out: Callable[..., A
                 assert np.isfinite(array).tolist() == (np.arange(size) != place).tolist()
 
 
+# -- with the gradient of a dense layer, which no array holds ----------------------------------------------------------
+
+RULES: dict[str, tuple[int, tuple[float, ...]]] = {  # arrays beside the values, and numbers
+    "sgd_step": (1, (0.1, 0.9, 1.0)),
+    "adam_step": (3, (1e-3, 0.9, 0.999, 1e-7, 3)),
+    "rmsprop_step": (2, (0.1, 0.9, 0.5, 1e-7)),
+}
+
+
+def ruled(rule: str, grads: Any, numbers: Array, values: Array, slots: list[Array]) -> None:
+    """Do a rule with all the arrays that it can have."""
+    before = 2 if rule == "adam_step" else 1 if rule == "rmsprop_step" else 0
+    getattr(_core, rule)(values, grads, *slots[:before], numbers, *slots[before:])
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("N", "C", "K"), [(1, 1, 1), (3, 7, 33), (8, 257, 70), (33, 16, 1000), (0, 5, 4), (5, 1000, 1), (2, 600, 700)]
+)
+def test_gradients_made_in_the_update_give_the_same_bits(
+    isa: str, out: Callable[..., Array], on_threads: Callable[..., Any], rule: str, N: int, C: int, K: int
+) -> None:
+    count, numbers = RULES[rule]
+    settings = settings_of(*numbers, update=UPDATES[-1])
+    x, dy = normal(N * C).reshape(N, C), normal(N * K, 1).reshape(N, K)
+    start = [normal(C * K, 2), *(normal(C * K, 3 + i) ** 2 + 4 for i in range(count))]
+    whole = np.empty((C, K), np.float32)
+    if N:
+        _core.dense_backward_weights(x, dy, whole)
+    else:
+        whole.fill(0)
+    wanted = [array.copy() for array in start]
+    ruled(rule, whole.reshape(-1), settings, wanted[0], wanted[1:])
+
+    def run() -> tuple[Array, ...]:
+        found = [out(array) for array in start]
+        ruled(rule, _core.DenseGradient(x, dy), settings, found[0], found[1:])
+        return tuple(found)
+
+    for array, expected in zip(on_threads(run), wanted, strict=True):
+        if isa == "avx2x16":  # the compiler splits its vectors, and makes other FMAs of the last one of a range
+            assert ulps(array, expected, np.abs(expected) + 1) <= 4
+        else:
+            assert array.tobytes() == expected.tobytes()
+
+
+def test_a_gradient_made_in_the_update_must_fit() -> None:
+    x, dy, settings = normal(6).reshape(2, 3), normal(8).reshape(2, 4), settings_of(0.1, 0.9, 0.0)
+    gradient, w = _core.DenseGradient(x, dy), normal(12)
+    assert gradient.x is x
+    assert gradient.dy is dy
+    for wrong, message in (
+        ((x, dy[:1]), r"grads.dy must be \[2, 4\] but is \[1, 4\]"),
+        ((x, dy[:, :3].copy()), r"grads has \[3, 3\] weights but values is \[12\]"),
+        ((x.reshape(-1), dy), r"grads.x must have rank 2 \[N,C\]"),
+        ((x, dy.astype(np.float64)), r"grads.dy"),
+        ((x.T.copy().T, dy), r"grads.x"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=f"^sgd_step: {message}"):
+            _core.sgd_step(w, _core.DenseGradient(*wrong), settings)
+    for shared in ((w[:6].reshape(2, 3), dy), (x, w[:8].reshape(2, 4))):
+        with pytest.raises(ValueError, match=r"^sgd_step: values .* grads\."):
+            _core.sgd_step(w, _core.DenseGradient(*shared), settings)
+    with pytest.raises(TypeError):
+        _core.sgd_step(w, (x, dy), settings)
+    program = _core.Program()
+    program.sgd_step(w, gradient, settings)
+    program.adam_step(w, gradient, np.zeros(12, np.float32), np.zeros(12, np.float32), np.zeros(8))
+    assert program.steps == ["dense_sgd_step", "dense_adam_step"]
+
+
 def arrays(*names: str) -> dict[str, Array]:
     return {name: np.abs(normal(6, seed)).reshape(2, 3) for seed, name in enumerate(names)}
 

@@ -98,6 +98,13 @@ class Step:
         """Return the parameters whose gradients the backward run makes."""
         return ()
 
+    def product(self) -> Parameter | None:
+        """Return the parameter, if there is one, whose gradient is x^T dy alone, which the update can make itself.
+
+        The backward run then leaves x and `dy` as they are when it has used them.
+        """
+        return None
+
     def cache(self, bounds: Bounds, p: Emitter) -> dict[str, CacheSpec]:
         """Return the arrays that the step needs besides its inputs, output and gradients."""
         return {}

@@ -93,6 +93,10 @@ class FusedDense(Step):
         """Return kernel and bias while they are trained."""
         return tuple(w for w in (self.layer.kernel, self.layer.bias) if w is not None and self.trainable)
 
+    def product(self) -> Parameter | None:
+        """Return the kernel while it is trained."""
+        return self.layer.kernel if self.trainable else None
+
     def emit_forward(self, s: Slots, p: Emitter) -> None:
         """Append dense_forward."""
         bias = None if self.layer.bias is None else self.layer.bias.memory
@@ -106,7 +110,6 @@ class FusedDense(Step):
             if self.layer.bias is not None:
                 db, added = p.gradient(self.layer.bias)
                 p.bias_backward(s.gradient, db, accumulate=added)
-            dw, added = p.gradient(self.layer.kernel)
-            p.dense_backward_weights(s.xs[0], s.gradient, dw, accumulate=added)
+            p.product_gradient(self.layer.kernel, s.xs[0], s.gradient)
         if s.dxs[0] is not None:
             p.dense_backward_data(s.gradient, self.layer.kernel.memory, s.dxs[0], accumulate=s.accumulate[0])

@@ -79,7 +79,7 @@ def training_plan(
             workspace.program("part" if in_parts else "training", size, recipe, state)
     for size in sorted(evaluated, reverse=True):
         workspace.program("evaluation", size, model._evaluation(model._require_compiled("fit").loss))
-    gradients, optimizer = state.nbytes
+    gradients, optimizer = state.nbytes(in_parts)
     if in_parts:
         optimizer += gradients  # the sum of the parts
     return _counted(model, max(sizes), workspace, constants, gradients, optimizer, training=True)

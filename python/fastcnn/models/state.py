@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,14 @@ from fastcnn.parameters import FlatLayout, Parameter, flat_floats
 from fastcnn.program import WHOLE, Share, UpdateSteps
 
 if TYPE_CHECKING:
-    from fastcnn._core import Program
+    from fastcnn._core import DenseGradient, Program
 
 
 class TrainingState:
     """Flat gradients and slots for `parameters`, and flat statistics for the layers in `norms`.
 
-    `repeated_norms` are those that a program calls several times: it changes their moving statistics itself.
+    `repeated_norms` are those that a program calls several times: it changes their moving statistics itself. Of
+    `products` the update can make the gradients itself; those it does make (`in_update`) are not among the flat ones.
     """
 
     def __init__(
@@ -33,12 +34,13 @@ class TrainingState:
         parameters: Sequence[Parameter],
         norms: Sequence[BatchNormalization],
         repeated_norms: Iterable[BatchNormalization] = (),
+        products: Iterable[Parameter] = (),
     ) -> None:
         self.optimizer = optimizer
         self.layout = FlatLayout(parameters)
         self.gradients = flat_floats(self.layout.size)
         self.slots = {name: flat_floats(self.layout.size) for name in optimizer.slots}
-        self.weights = WeightUpdate(optimizer, self.layout, self.gradients, self.slots)
+        self.weights = WeightUpdate(optimizer, self.layout, self.gradients, self.slots, products)
         self._statistics = [_Statistics(momentum, same) for momentum, same in _by_momentum(norms).items()]
         self._of_norm = {norm: part for part in self._statistics for norm in part.norms}
         self._random_states: dict[tuple[Dropout, int], NDArray[np.int64]] = {}
@@ -47,6 +49,11 @@ class TrainingState:
         self._moving = _moving(norms) + self._repeated
 
     # -- for programs --------------------------------------------------------------------------------------------------
+
+    @property
+    def in_update(self) -> Set[Parameter]:
+        """The parameters whose gradients the update makes itself, but for batches in parts."""
+        return self.weights.in_update
 
     def gradient(self, parameter: Parameter) -> Array:
         """Return the gradient of a parameter, a view."""
@@ -77,8 +84,13 @@ class TrainingState:
         for part in self._statistics:
             program.fill(part.batch, 0.0)
 
-    def emit_update(self, program: Program, in_parts: bool = False) -> UpdateSteps:
-        """Append the update and return where its parts are; moving statistics come first, since they take no time."""
+    def emit_update(
+        self, program: Program, products: Mapping[Parameter, DenseGradient] | None = None, in_parts: bool = False
+    ) -> UpdateSteps:
+        """Append the update and return where its parts are; moving statistics come first, since they take no time.
+
+        `products` are the gradients that it makes itself.
+        """
         begin = len(program)
         self.weights.emit_accumulate(program, in_parts)
         accumulated = len(program)
@@ -91,7 +103,7 @@ class TrainingState:
                 program.scale(moving, moving, part.momentum)
                 program.copy(batch, moving, accumulate=True)
         counted = len(program)
-        self.weights.emit_step(program, in_parts)
+        self.weights.emit_step(program, products or {}, in_parts)
         stepped = len(program)
         self.weights.emit_average(program)
         return UpdateSteps(begin, accumulated, normed, counted, stepped, len(program))
@@ -155,10 +167,11 @@ class TrainingState:
 
     # -- for files -----------------------------------------------------------------------------------------------------
 
-    @property
-    def nbytes(self) -> tuple[int, int]:
-        """Bytes of gradients and of optimizer slots."""
-        return self.gradients.nbytes, sum(flat.nbytes for flat in self.slots.values())
+    def nbytes(self, in_parts: bool) -> tuple[int, int]:
+        """Return the bytes of the gradients, of whole batches or batches in parts, and of the optimizer's slots."""
+        made_in_update = 0 if in_parts else sum(parameter.size for parameter in self.in_update)
+        gradients = self.gradients.nbytes - made_in_update * self.gradients.itemsize
+        return gradients, sum(flat.nbytes for flat in self.slots.values())
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the slots as "<slot>/<parameter>", views, and the number of batches as "iterations"."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from fastcnn.errors import NonFiniteError
 from fastcnn.layers.base import Array
 from fastcnn.optimizers import Optimizer
-from fastcnn.parameters import FlatLayout, Parameter, Run, flat_floats, padded
+from fastcnn.parameters import FlatLayout, Parameter, flat_floats, padded
 from fastcnn.program import WHOLE, Share
 
 if TYPE_CHECKING:
-    from fastcnn._core import Program
+    from fastcnn._core import DenseGradient, Program
+
+UNCACHED = 1 << 20  # floats: smaller gradients stay in a cache until the update reads them
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class _Part:
     values: Array
     flat: slice
     decays: bool
-    path: str  # of its first weight
+    first: Parameter  # the only one if its gradient is made in the update
 
 
 class WeightUpdate:
@@ -37,9 +40,19 @@ class WeightUpdate:
     `due` says whether the batch at hand completes an update: of the accumulated ones only the last does. A batch
     that is computed in parts is accumulated too, in an array of its own (`with_parts`), and completes an update with
     its last part; the optimizer itself must not accumulate then.
+
+    `in_update` are those of the `products` whose gradients it makes itself, block by block as it changes the weights:
+    large ones that need not be known before.
     """
 
-    def __init__(self, optimizer: Optimizer, layout: FlatLayout, gradients: Array, slots: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        layout: FlatLayout,
+        gradients: Array,
+        slots: Mapping[str, Array],
+        products: Iterable[Parameter] = (),
+    ) -> None:
         self.optimizer = optimizer
         optimizer.built = True
         self._layout = layout
@@ -51,7 +64,10 @@ class WeightUpdate:
         if self._average is not None and optimizer.iterations:
             for parameter, view in layout.views(self._average):  # as weights that were not trained before
                 view[...] = parameter.value
-        self._parts = list(_parts(optimizer, layout))
+        known_before = optimizer.clipnorm or optimizer.global_clipnorm or optimizer.gradient_accumulation_steps
+        able = [w for w in products if w.size >= UNCACHED and w.regularizer is None]
+        self.in_update: Set[Parameter] = frozenset(() if known_before else able)
+        self._parts = list(_parts(optimizer, layout, self.in_update))
         self._settings = np.zeros((len(self._parts), len(optimizer.settings()) + 3))
         self._averaging: NDArray[np.float64] = np.zeros(2)
         ends = [part.flat.stop for part in self._parts] if optimizer.clipnorm else [layout.size]
@@ -98,12 +114,13 @@ class WeightUpdate:
         if self._parts and (self.optimizer.clipnorm or self.optimizer.global_clipnorm):
             program.squared_norms(self._source(in_parts), self._offsets, self._squares)
 
-    def emit_step(self, program: Program, in_parts: bool) -> None:
+    def emit_step(self, program: Program, products: Mapping[Parameter, DenseGradient], in_parts: bool) -> None:
         """Append the optimizer's step for each range of weights."""
         source, added_up = self._source(in_parts), self._added_up(in_parts)
         for part, settings in zip(self._parts, self._settings, strict=True):
             slots = {name: flat[part.flat] for name, flat in self._slots.items()}
-            self.optimizer.emit_update(program, part.values, source[part.flat], slots, settings)
+            gradient = products.get(part.first, source[part.flat])
+            self.optimizer.emit_update(program, part.values, gradient, slots, settings)
         if added_up is not None:
             program.fill(added_up, 0.0)
 
@@ -151,7 +168,7 @@ class WeightUpdate:
             if self._accumulator is not None:
                 self._accumulator.fill(0)
             self.forget_parts()
-            place = self._parts[int(np.flatnonzero(~np.isfinite(norms))[0])].path
+            place = self._parts[int(np.flatnonzero(~np.isfinite(norms))[0])].first.path
             name = f"gradient of {place}" if optimizer.clipnorm else "gradient"
             raise NonFiniteError(
                 f"{where}: the norm of the {name} is not finite; the weights are those before this batch"
@@ -166,22 +183,16 @@ class WeightUpdate:
                 parameter.assign(view)
 
 
-def _parts(optimizer: Optimizer, layout: FlatLayout) -> Iterator[_Part]:
+def _parts(optimizer: Optimizer, layout: FlatLayout, in_update: Set[Parameter]) -> Iterator[_Part]:
     """Yield the weights in as few parts as possible: one per variable where each is clipped alone."""
+
+    def kind(parameter: Parameter) -> tuple[bool, Parameter | None]:
+        alone = optimizer.clipnorm or parameter in in_update
+        return optimizer.decays(parameter), parameter if alone else None
+
     for run in layout.runs:
-        begin, flat, decays, path = run.values.start, run.flat.start, False, ""
-        position, offset = begin, flat
-        for parameter in _parameters(run):
-            splits = path and (optimizer.clipnorm or optimizer.decays(parameter) != decays)
-            if splits:
-                yield _Part(run.store.values[begin:position], slice(flat, offset), decays, path)
-                begin, flat = position, offset
-            if splits or not path:
-                decays, path = optimizer.decays(parameter), parameter.path
-            position += padded(parameter.size)
-            offset += padded(parameter.size)
-        yield _Part(run.store.values[begin:position], slice(flat, offset), decays, path)
-
-
-def _parameters(run: Run) -> list[Parameter]:
-    return run.store.parameters[run.first : run.last + 1]
+        for (decays, _), group in groupby(run.store.parameters[run.first : run.last + 1], kind):
+            first, *others = group
+            size = first.size if first in in_update else sum(padded(w.size) for w in (first, *others))
+            begin, flat = run.store.offsets[first], layout.offsets[first]
+            yield _Part(run.store.values[begin : begin + size], slice(flat, flat + size), decays, first)

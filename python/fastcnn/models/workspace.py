@@ -47,7 +47,9 @@ class Workspace:
 
     def _make(self, mode: Mode, batch: int, recipe: Recipe, training: Training | None) -> BoundProgram:
         repeated = recipe.repeated_norms
-        emitter = Emitter(self._scratch, recipe.trained, self._constants, self._variables, training, repeated)
+        in_parts = mode == "part"
+        packers = self._constants, self._variables
+        emitter = Emitter(self._scratch, recipe.trained, *packers, training, repeated, in_parts)
         layout = recipe.layout(batch, emitter)
         placement = self._placements.get((mode, recipe))
         if placement is None or not placement.serves(layout):
@@ -55,7 +57,7 @@ class Workspace:
             self._placements = {key: kept for key, kept in self._placements.items() if key[0] != mode}
             self._placements[mode, recipe] = placement
         self._reserve(placement.plan.nbytes)
-        return BoundProgram(recipe, layout, placement.plan, self._arena.bytes(), emitter, training, mode == "part")
+        return BoundProgram(recipe, layout, placement.plan, self._arena.bytes(), emitter, training, in_parts)
 
     def _reserve(self, nbytes: int) -> None:
         if nbytes > self._arena.nbytes:

@@ -13,6 +13,7 @@ from fastcnn.optimizers.base import Array, Optimizer, Rate, number, takes_old_ar
 
 if TYPE_CHECKING:
     from fastcnn._core import Program
+    from fastcnn.optimizers.base import Gradient
 
 
 class Adam(Optimizer):
@@ -60,7 +61,7 @@ class Adam(Optimizer):
         self,
         program: Program,
         values: Array,
-        grads: Array,
+        grads: Gradient,
         slots: Mapping[str, Array],
         settings: NDArray[np.float64],
     ) -> None:

@@ -20,11 +20,13 @@ from fastcnn.compat import old_name, translate
 from fastcnn.optimizers import schedules
 from fastcnn.optimizers.schedules import LearningRateSchedule
 
+Array = NDArray[np.float32]
+
 if TYPE_CHECKING:
-    from fastcnn._core import Program
+    from fastcnn._core import DenseGradient, Program
     from fastcnn.parameters import Parameter
 
-Array = NDArray[np.float32]
+    Gradient = Array | DenseGradient  # what `emit_update` takes
 Rate = float | LearningRateSchedule
 
 _COMMON = (
@@ -199,7 +201,7 @@ class Optimizer:
         self,
         program: Program,
         values: Array,
-        grads: Array,
+        grads: Gradient,
         slots: Mapping[str, Array],
         settings: NDArray[np.float64],
     ) -> None:

@@ -13,6 +13,7 @@ from fastcnn.optimizers.base import Array, Optimizer, Rate, number, takes_old_ar
 
 if TYPE_CHECKING:
     from fastcnn._core import Program
+    from fastcnn.optimizers.base import Gradient
 
 
 class RMSprop(Optimizer):
@@ -58,7 +59,7 @@ class RMSprop(Optimizer):
         self,
         program: Program,
         values: Array,
-        grads: Array,
+        grads: Gradient,
         slots: Mapping[str, Array],
         settings: NDArray[np.float64],
     ) -> None:
