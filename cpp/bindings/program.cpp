@@ -6,16 +6,17 @@ namespace fastcnn::bindings {
 namespace {
 
 // A thread that wants the interpreter lock back from a busy Python thread waits one switch interval, by default 5 ms.
-// While programs run it is shorter; the last one to end puts the old one back. All under the lock.
+// While programs run it is shorter; the last one to end puts the old one back. All under the lock. A thread that is the
+// only one of Python's has nobody to wait for.
 class ShortSwitchInterval {
  public:
-  ShortSwitchInterval() {
-    if (running_++ > 0) return;
+  ShortSwitchInterval() : wanted_(!alone()) {
+    if (!wanted_ || running_++ > 0) return;
     before_ = get();
     if (before_ > kSeconds) set(kSeconds);
   }
   ~ShortSwitchInterval() {
-    if (--running_ > 0 || before_ <= kSeconds) return;
+    if (!wanted_ || --running_ > 0 || before_ <= kSeconds) return;
     const py::error_scope interrupted;  // an exception that waits to be thrown goes on waiting
     try {
       if (get() <= 2 * kSeconds) set(before_);  // else someone chose another one meanwhile
@@ -32,14 +33,22 @@ class ShortSwitchInterval {
   static py::handle of_sys(const char* name) { return PySys_GetObject(name); }
   static double get() { return of_sys("getswitchinterval")().cast<double>(); }
   static void set(double seconds) { of_sys("setswitchinterval")(seconds + 0.5e-6); }  // it cuts to microseconds
+  static bool alone() { return !PyThreadState_Next(PyInterpreterState_ThreadHead(PyInterpreterState_Get())); }
+  const bool wanted_;
   static inline int running_ = 0;
   static inline double before_ = 0;
 };
 
+void check_range(const PyProgram& program, int64_t first, int64_t last) {
+  if (first < 0 || last < first || last > program.program.size())
+    throw py::value_error("Program.run: steps " + std::to_string(first) + " to " + std::to_string(last) +
+                          " are not within the " + std::to_string(program.program.size()) + " steps");
+}
+
 }  // namespace
 
-void PyProgram::run(int64_t first, int64_t last, bool interruptible, const std::vector<Copy>& feeds,
-                    const std::vector<Copy>& fetches, double* seconds) {
+void PyProgram::run(int64_t first, int64_t last, bool interruptible, const Copies& in, const Copies& out,
+                    double* seconds) {
   const auto ask = [] {
     const py::gil_scoped_acquire gil;
     return PyErr_CheckSignals() != 0;
@@ -49,34 +58,43 @@ void PyProgram::run(int64_t first, int64_t last, bool interruptible, const std::
   {
     const ShortSwitchInterval short_interval;
     const py::gil_scoped_release release;
-    for (const Copy& copy : feeds) std::memcpy(copy.to, copy.from, copy.bytes);
+    for (const Copy& copy : in) std::memcpy(copy.to, copy.from, copy.bytes);
     finished = program.run(first, last, interrupted, seconds);
-    for (const Copy& copy : fetches) std::memcpy(copy.to, copy.from, copy.bytes);
+    for (const Copy& copy : out) std::memcpy(copy.to, copy.from, copy.bytes);
   }
   if (!finished) throw py::error_already_set();
 }
 
-namespace {
-
-void check_range(const PyProgram& program, int64_t first, int64_t last) {
-  if (first < 0 || last < first || last > program.program.size())
-    throw py::value_error("Program.run: steps " + std::to_string(first) + " to " + std::to_string(last) +
-                          " are not within the " + std::to_string(program.program.size()) + " steps");
+void PyProgram::bind_prediction(Array x, std::vector<Array> outputs, std::optional<int64_t> last) {
+  const Check check("Program.bind_prediction");
+  check.out("x", x, dims_of(x));
+  for (const Array& output : outputs) check.in("output", output, dims_of(output));
+  const int64_t end = last.value_or(program.size());
+  check_range(*this, 0, end);
+  prediction_ = Prediction{x, dims_of(x), std::move(outputs), end};
 }
 
-using Pairs = std::vector<std::pair<Array, Array>>;
-
-std::vector<Copy> make_copies(const char* what, Pairs& pairs) {
-  const Check check("Program.run");
-  std::vector<Copy> copies;
-  for (auto& [from, to] : pairs) {
-    const std::string name = std::string(what) + " source";
-    const float* source = check.in(name.c_str(), from, dims_of(to));
-    copies.push_back({source, check.out(what, to, dims_of(to)), static_cast<size_t>(to.nbytes())});
-    check.apart(what, to, name.c_str(), from);
+py::list PyProgram::predict(const OptionalArray& x) {
+  const Check check("Program.predict");
+  check.require(prediction_.has_value(), "call bind_prediction first");
+  Copies in, out;
+  if (x) {
+    in.push_back({check.in("x", *x, prediction_->x_dims), prediction_->x.mutable_data(),
+                  static_cast<size_t>(prediction_->x.nbytes())});
+    check.apart("the bound x", prediction_->x, "x", *x);
   }
-  return copies;
+  py::list results(prediction_->outputs.size());
+  for (size_t i = 0; i < prediction_->outputs.size(); ++i) {
+    const Array& output = prediction_->outputs[i];
+    Array copy(output.dtype(), std::vector<py::ssize_t>(output.shape(), output.shape() + output.ndim()));
+    out.push_back({output.data(), copy.mutable_data(), static_cast<size_t>(output.nbytes())});
+    results[i] = std::move(copy);
+  }
+  run(0, prediction_->last, true, in, out);
+  return results;
 }
+
+namespace {
 
 // An arena as a numpy array of bytes that keeps it alive.
 py::array_t<uint8_t> bytes_of(const std::shared_ptr<Arena>& arena) {
@@ -108,17 +126,20 @@ void bind_program(py::module_& m, ProgramClass& program) {
                              })
       .def(
           "run",
-          [](PyProgram& self, int64_t first, std::optional<int64_t> last, bool interruptible, Pairs feed, Pairs fetch) {
+          [](PyProgram& self, int64_t first, std::optional<int64_t> last, bool interruptible) {
             const int64_t end = last.value_or(self.program.size());
             check_range(self, first, end);
-            const std::vector<Copy> feeds = make_copies("feed", feed), fetches = make_copies("fetch", fetch);
-            self.run(first, end, interruptible, feeds, fetches);
+            self.run(first, end, interruptible);
           },
           py::arg("first") = 0, py::arg("last") = py::none(), py::kw_only(), py::arg("interruptible") = true,
-          py::arg("feed") = Pairs{}, py::arg("fetch") = Pairs{},
-          "Copies each (source, destination) of feed, runs steps first..last-1, copies those of fetch, all without the "
-          "GIL; "
-          "Ctrl-C between steps raises KeyboardInterrupt, unless interruptible is False.")
+          "Runs steps first..last-1 without the GIL; Ctrl-C between steps raises KeyboardInterrupt, unless "
+          "interruptible is False.")
+      .def("bind_prediction", &PyProgram::bind_prediction, py::arg("x"), py::arg("outputs"),
+           py::arg("last") = py::none(),
+           "Names what predict fills and returns copies of, and the step that it ends before.")
+      .def("predict", &PyProgram::predict, py::arg("x") = py::none(),
+           "Copies x to the bound one, unless it is None because that has been filled, runs as `run` does, and returns "
+           "copies of the outputs.")
       .def(
           "call",
           [](PyProgram& self, py::function function) {

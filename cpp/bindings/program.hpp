@@ -19,6 +19,7 @@ struct Copy {
   void* to;
   size_t bytes;
 };
+using Copies = std::vector<Copy>;
 
 class PyProgram {
  public:
@@ -33,14 +34,24 @@ class PyProgram {
   void append(const char* name, std::function<void(const Scratch&)> run, ScratchSize scratch = {0, 0}) {
     program.append({name, scratch, std::move(run)});
   }
-  // Copies the feeds, runs the steps, copies the fetches, all without the GIL.
-  void run(int64_t first, int64_t last, bool interruptible = true, const std::vector<Copy>& feeds = {},
-           const std::vector<Copy>& fetches = {}, double* seconds = nullptr);
+  // Copies what goes in, runs the steps, copies what comes out, all without the GIL.
+  void run(int64_t first, int64_t last, bool interruptible = true, const Copies& in = {}, const Copies& out = {},
+           double* seconds = nullptr);
+  // What `predict` fills and returns copies of, and the step it ends before.
+  void bind_prediction(Array x, std::vector<Array> outputs, std::optional<int64_t> last);
+  py::list predict(const OptionalArray& x);
 
   Program program;
   const Kernels* kernels;  // the table that was active when the program was made
 
  private:
+  struct Prediction {
+    Array x;
+    Dims x_dims;
+    std::vector<Array> outputs;
+    int64_t last;
+  };
+  std::optional<Prediction> prediction_;
   void keep_one(const py::object& object) { kept_.push_back(object); }
   void keep_one(const OptionalArray& array) {
     if (array) kept_.push_back(*array);

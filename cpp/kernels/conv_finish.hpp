@@ -36,8 +36,9 @@ FASTCNN_INLINE void block_statistics(const float* y, int64_t rows, int64_t row_s
   }
 }
 
-// Two rows of Q pixels of one panel -> one row of Q/2 maxima; NaN wins, the first of equals is taken.
-FASTCNN_INLINE void pool_panel(const float* panel, int64_t Q, int64_t width, float* y, uint8_t* argmax, int64_t K) {
+// Two rows of Q pixels of one panel -> one row of Q/2 maxima, ReLU if asked; NaN wins, the first of equals is taken.
+FASTCNN_INLINE void pool_panel(const float* panel, int64_t Q, int64_t width, bool with_relu, float* y, uint8_t* argmax,
+                               int64_t K) {
   for (int64_t q = 0; q < Q / 2; ++q)
     for (int64_t c = 0; c < width; c += kLanes) {
       const int64_t n = smaller(kLanes, width - c);
@@ -50,7 +51,7 @@ FASTCNN_INLINE void pool_panel(const float* panel, int64_t Q, int64_t width, flo
         best = select(wins, v, best);
         place = wins ? (vi{} + i) : place;
       }
-      store_upto(y + q * K + c, best, n);
+      store_upto(y + q * K + c, with_relu ? relu(best) : best, n);
       if (argmax)
         for (int64_t j = 0; j < n; ++j) argmax[q * K + c + j] = static_cast<uint8_t>(place[j]);
     }
@@ -97,15 +98,8 @@ static void finish_panel(const Problem& p, const Epilogue& epilogue, int64_t blo
   const int64_t pairs = rows / (2 * p.OW), pooled = p.OW / 2;
   const Pixel at = pixel(p, first);
   int64_t out = (at.n * (p.OH / 2) + at.oh / 2) * pooled * p.K + column;
-  for (int64_t i = 0; i < pairs; ++i, panel += 2 * p.OW * kPanelNR, out += pooled * p.K) {
-    pool_panel(panel, p.OW, width, y + out, epilogue.argmax ? epilogue.argmax + out : nullptr, p.K);
-    if (!epilogue.relu) continue;
-    for (int64_t q = 0; q < pooled; ++q)
-      for (int64_t c = 0; c < width; c += kLanes) {
-        float* best = y + out + q * p.K + c;
-        store_upto(best, relu(load_upto(best, smaller(kLanes, width - c))), smaller(kLanes, width - c));
-      }
-  }
+  for (int64_t i = 0; i < pairs; ++i, panel += 2 * p.OW * kPanelNR, out += pooled * p.K)
+    pool_panel(panel, p.OW, width, epilogue.relu, y + out, epilogue.argmax ? epilogue.argmax + out : nullptr, p.K);
 }
 
 }  // namespace gemm

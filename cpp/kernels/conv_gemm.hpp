@@ -63,24 +63,24 @@ static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, con
   for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
     const float* b = packed + j * p.window * p.C * kPanelNR;
     const int64_t column = j * kPanelNR, width = smaller(kPanelNR, p.K - column);
-    for (int64_t row = 0; row < g.block_rows / p.OW; ++row)
-      for_tiles<kPanelMR>(p.OW, [&](int64_t m, int64_t count) {
-        with_rows<kPanelMR>(count, [&]<int MR>() {
-          const int64_t output = row * p.OW + m;
-          int64_t offsets[MR] = {};  // of the outputs' first element in y or the panel
-          for (int i = 0; i < MR; ++i)
-            offsets[i] = epilogue.pool ? (output + i) * kPanelNR : (first + output + i) * p.K + column;
-          if (!epilogue.pool) {
-            FASTCNN_UNROLL for (int i = 0; i < MR; ++i) fetch_outputs(nullptr, y, offsets[i], width);
-          }
-          const auto run_tile = [&](auto tile) FASTCNN_LAMBDA {
+    with_vectors(width, [&]<int kVectors>() {
+      for (int64_t row = 0; row < g.block_rows / p.OW; ++row)
+        for_tiles<kRowsOf<kVectors>>(p.OW, [&](int64_t m, int64_t count) {
+          with_rows<kRowsOf<kVectors>>(count, [&]<int MR>() {
+            const int64_t output = row * p.OW + m;
+            int64_t offsets[MR] = {};  // of the outputs' first element in y or the panel
+            for (int i = 0; i < MR; ++i)
+              offsets[i] = epilogue.pool ? (output + i) * kPanelNR : (first + output + i) * p.K + column;
+            if (!epilogue.pool) {
+              FASTCNN_UNROLL for (int i = 0; i < MR; ++i) fetch_outputs(nullptr, y, offsets[i], width);
+            }
+            Tile<MR, kVectors> tile;
             tile.zero();
             multiply_windows(tile, p, a + row * p.in_step_h * area.pitch + m * p.in_step_w * p.C, area.pitch, b);
             finish(tile, after, column, width, offsets, epilogue.pool ? panel : y);
-          };
-          with_vectors(width, [&]<int kVectors>() { run_tile(Tile<MR, kVectors>()); });
+          });
         });
-      });
+    });
     finish_panel(p, epilogue, block, first, g.block_rows, column, width, panel, y);
   }
   if (epilogue.counts && group == 0) epilogue.counts[block] = g.block_rows;

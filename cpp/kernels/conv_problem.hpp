@@ -212,11 +212,13 @@ struct Grid {
   int64_t image_blocks;  // of whole output rows; 0: blocks run on from one image to the next
 };
 
-// Output rows of a block: as many as divide the map and keep within kStripRows outputs.
-FASTCNN_INLINE int64_t strip_rows(const Problem& p) {
-  int64_t rows = 1;
-  for (int64_t r = 2; r <= p.OH && r * p.OW <= kStripRows; ++r)
-    if (p.OH % r == 0) rows = r;
+// Output rows of a block: as many as divide the map and keep within kStripRows outputs; whole pairs where outputs are
+// pooled, of which fewer keep their panel in the L1 cache.
+FASTCNN_INLINE int64_t strip_rows(const Problem& p, bool pool) {
+  const int64_t step = pool ? 2 : 1, OH = p.OH / step * step;
+  int64_t rows = step;
+  for (int64_t r = step; r <= OH && r * p.OW <= kStripRows / step; r += step)
+    if (OH % r == 0) rows = r;
   return rows;
 }
 
@@ -297,12 +299,13 @@ FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
     g.blocks = p.N * g.image_blocks;
   } else
 #endif
-      if (pool) {  // a block is a pair of output rows
+      if (in_strip(p)) {
+    g.block_rows = strip_rows(p, pool) * p.OW;
+    g.image_blocks = p.OH / strip_rows(p, pool);
+    g.blocks = p.N * g.image_blocks;
+  } else if (pool) {  // a block is a pair of output rows
     g.blocks = p.N * (p.OH / 2);
     g.block_rows = 2 * p.OW;
-  } else if (in_strip(p)) {
-    g.block_rows = strip_rows(p) * p.OW;
-    g.blocks = p.N * (p.OH / strip_rows(p));
   } else {
     const int64_t M = p.N * p.OH * p.OW;
     g.block_rows = kPanelMR * tiles_a_block(M, kBlockRows / kPanelMR);

@@ -9,6 +9,7 @@ namespace {
 constexpr int64_t kDepthBlock = 256;    // reduction values a block: a packed panel fills half the L1 cache
 constexpr int64_t kColumns = 8 * kNR;   // columns a task
 constexpr int64_t kRun = 64;  // terms summed before they join the total: errors grow with the length of a chain
+constexpr int64_t kCachedWeights = 1 << 16;  // floats that stay in the L2 cache from one picture to the next
 constexpr int64_t kStreamRows = 16;  // up to so many rows, packing w takes longer than it saves;
 constexpr int64_t kFewColumns = 64, kStreamRowsOfFewColumns = 4;  // of fewer columns, whose runs are short, up to these
 
@@ -32,6 +33,23 @@ FASTCNN_INLINE void add_run(const float* sums, int64_t count, bool first, float*
   }
 }
 
+// sums[0..width) += 8 rows of w times 8 values of x, of a layer whose weights are in a cache: fetching them and reading
+// x anew for each line would take longer than the products.
+FASTCNN_INLINE void add_rows_of_one(const DenseShape& s, const float* x, const float* w, int64_t width, float* sums) {
+  vf xs[8];
+  FASTCNN_UNROLL for (int64_t r = 0; r < 8; ++r) xs[r] = broadcast(x[r]);
+  int64_t k = 0;
+  for (; k + kLanes <= width; k += kLanes) {
+    vf sum = load(sums + k);
+    FASTCNN_UNROLL for (int64_t r = 0; r < 8; ++r) sum += xs[r] * load(w + r * s.K + k);
+    store(sums + k, sum);
+  }
+  if (k == width) return;
+  vf sum = load_upto(sums + k, width - k);
+  FASTCNN_UNROLL for (int64_t r = 0; r < 8; ++r) sum += xs[r] * load_upto(w + r * s.K + k, width - k);
+  store_upto(sums + k, sum, width - k);
+}
+
 // Few rows, the memory-bound case: w is read once, in long runs, a few rows side by side, while y stays in cache.
 // Columns do not depend on each other, so the cut may follow the number of threads: one long run each.
 void forward_streaming(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y,
@@ -39,6 +57,7 @@ void forward_streaming(const DenseShape& s, const float* x, const float* w, cons
   constexpr int64_t kRows = 8, kLine = 16;
   const int64_t in_cache = round_up(4096 / s.N, 64);  // of each row of y
   const int64_t columns = smaller(smaller(2048, in_cache), round_up(ceil_div(s.K, num_threads()), 64));
+  const bool cached = s.C * s.K <= kCachedWeights;
   parallel_for_tasks(ceil_div(s.K, columns), s.N * s.C * s.K * 2, [&](int64_t task, int worker) {
     const int64_t k0 = task * columns, width = smaller(columns, s.K - k0);
     float* const out = worker_floats(scratch, worker);  // sums of a run, as wide as y's rows
@@ -52,6 +71,10 @@ void forward_streaming(const DenseShape& s, const float* x, const float* w, cons
       const int64_t rows = smaller(kRows, s.C - c);
       const float* row = w + c * s.K + k0;
       int64_t k = 0;
+      if (rows == kRows && s.N == 1 && cached) {
+        add_rows_of_one(s, x + c, row, width, out);
+        continue;
+      }
       if (rows == kRows)
         for (; k + kLine <= width; k += kLine) {
           FASTCNN_UNROLL for (int64_t r = 0; r < kRows; ++r) prefetch_to_l2(row + (2 * kRows + r) * s.K + k);

@@ -32,6 +32,13 @@ constexpr int64_t kPanelNR = kNR;
 constexpr int kPanelMR = kMR;
 #endif
 
+// Rows of a convolution's tile of so many vectors: a sum waits for the one before it, so that a single vector needs
+// more of them than two, where there are registers for that.
+template <int kVectors>
+constexpr int kRowsOf = kVectors > 2                          ? kPanelMR
+                        : kVectors == 1 && FASTCNN_LANES < 16 ? 2 * kMR
+                                                              : kMR;
+
 // A by row pointers: pixels of an activation.
 template <int MR>
 struct RowsA {

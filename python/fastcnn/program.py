@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastcnn.layers.conv import Conv2D
     from fastcnn.layers.dropout import Dropout, DropoutStep
 
+_FLOAT32 = np.dtype(np.float32)
 _DIVIDED_AT = 8  # samples: the batch whose sizes decide where a recipe is divided to be recomputed
 
 
@@ -383,6 +384,7 @@ class BoundProgram:
         self.x = slots[recipe.source].y
         self.outputs = [slots[number[node]].y for node in recipe.outputs]
         self.cache = slots[number[recipe.outputs[0]]].cache
+        emitter.bind_prediction(self.x, self.outputs, self._computed)
 
     def compute(self) -> None:
         """Run forward, and backward in training."""
@@ -390,14 +392,11 @@ class BoundProgram:
 
     def predict(self, x: NDArray[Any]) -> list[Array]:
         """Return the outputs for samples x of any real type, copied once on the way in and once on the way out."""
-        outputs = [np.empty_like(output) for output in self.outputs]
-        feed = []
-        if x.dtype == np.float32 and x.flags.c_contiguous and x.flags.aligned:
-            feed.append((x, self.x))
-        else:
-            np.copyto(self.x, x, casting="unsafe")
-        self.emitter.run(0, self._computed, feed=feed, fetch=list(zip(self.outputs, outputs, strict=True)))
-        return outputs
+        flags = x.flags
+        if x.dtype == _FLOAT32 and flags.c_contiguous and flags.aligned:
+            return self.emitter.predict(x)
+        np.copyto(self.x, x, casting="unsafe")
+        return self.emitter.predict()
 
     def gradient(self, parameter: Parameter) -> Array:
         """Return a parameter's gradient of what was computed last; one in the update is made now, in a new array."""

@@ -149,7 +149,7 @@ FAULTS_CONV = [
     ),
     Fault(
         PROBLEM,
-        "if (p.OH % r == 0) rows = r;",
+        "if (OH % r == 0) rows = r;",
         "rows = r;",
         "blocks of a strip leave out the map's last rows",
     ),

@@ -133,7 +133,7 @@ def test_the_fewest_parts_that_fit_and_never_more_memory() -> None:
 
         def look(batch: int, logs: Any, used: list[int] = used) -> None:
             workspace = model.running_fit().parts._workspace
-            gradients, slots = model._training()[1].nbytes
+            gradients, slots = model._training()[1].nbytes(in_parts=True)
             packed = workspace._constants.nbytes
             used.append(sum(workspace.nbytes) + packed + weights + 2 * gradients + slots)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from fastcnn.models import slices
 from fastcnn.models.compiled import Compiled
 from fastcnn.models.network import Network, Tensor
 from fastcnn.models.state import TrainingState
-from fastcnn.models.workspace import Workspace
+from fastcnn.models.workspace import Lease
 from fastcnn.optimizers import Optimizer
 from fastcnn.parameters import Parameter
 from fastcnn.program import Recipe
@@ -205,14 +204,12 @@ class Compilable(Network):
             recipe.slice_size = slices.longest(recipe, 4 * self.count_params())
         return recipe
 
-    @contextmanager
-    def _lease(self) -> Iterator[Workspace]:
-        """Give this thread a workspace to run programs in, and the weights their first values."""
+    def _lease(self) -> Lease:
+        """Return a context that gives this thread a workspace to run programs in; weights get their first values."""
         if not self._filled:
             self._initialize()
             self._filled = True
-        with self._pool.lease() as workspace:
-            yield workspace
+        return self._pool.lease()
 
     def _check_output(self, loss: Loss) -> None:
         if len(self._sinks) != 1 or len(self._sinks[0].sample_shape) != 1:

@@ -168,9 +168,10 @@ class Trainer(Compilable):
         recipe = self._inference()
         if len(samples) == 0:
             return self._output_arrays(0)
-        batch = prepare_now(Batch(samples, slice(None), len(samples)), recipe.preparation, False)
+        if recipe.preparation is not None:
+            samples = prepare_now(Batch(samples, slice(None), len(samples)), recipe.preparation, False).x
         with self._lease() as workspace:
-            outputs = slices.predict(workspace, recipe, batch.x)
+            outputs = slices.predict(workspace, recipe, samples)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _output_arrays(self, size: int) -> Any:
