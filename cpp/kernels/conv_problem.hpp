@@ -7,6 +7,7 @@ namespace gemm {
 
 constexpr int64_t kChainPlanes = 8;  // planes summed in one chain, whose weights stay in the L1 or L2 cache
 constexpr int64_t kChainPlanesOfWindow = 6;  // fewer where many chains make long sums
+constexpr int64_t kChainsOfGroup = 8;  // but for windows, whose groups are taps of several chains
 constexpr int64_t kTapPlanes = 5;    // planes of a tap from which on chains end with it
 constexpr int64_t kFetchDepth = 4;  // values of k between fetches of weights: many at once would hold up loads
 constexpr int64_t kFewPixels = 16;  // of a map for which reading the weights takes longer than multiplying them
@@ -168,18 +169,19 @@ FASTCNN_INLINE bool on_tiles(const Problem& p) {
 
 // How k is cut into planes. Few channels: the taps of a row are joined first, as they lie in the packed weights.
 struct Depth {
-  bool joined;
+  bool joined, window;  // window: of several taps, even where one alone lies inside the picture
   int64_t runs, length, planes;  // a run is a tap or all of them; planes of all runs
 };
 FASTCNN_INLINE Depth depth(const Problem& p) {
   const int64_t taps = tap_count(p), side = on_tiles(p) ? 2 * kDepth : kDepth;
   if (p.C < side && p.window > 1 && !by_pixel(p) && p.out_step_h == 1 && p.out_step_w == 1)
-    return {true, 1, taps * p.C, ceil_div(taps * p.C, side)};
-  return {false, taps, p.C, taps * ceil_div(p.C, side)};
+    return {true, true, 1, taps * p.C, ceil_div(taps * p.C, side)};
+  return {false, p.window > 1, taps, p.C, taps * ceil_div(p.C, side)};
 }
-// The chains of a sum: so many of each run of planes, which is a tap or all of them.
+// The chains of a sum: so many of each run of planes, which is a tap or all of them. Those of a group are added up
+// before they join the total, since rounding errors grow with the length of a sum.
 struct Chains {
-  int64_t planes, of_run, all;
+  int64_t planes, of_run, all, of_group;
   FASTCNN_INLINE int64_t begin(int64_t chain) const {
     return chain / of_run * planes + planes * (chain % of_run) / of_run;
   }
@@ -187,9 +189,11 @@ struct Chains {
 FASTCNN_INLINE Chains chains(const Depth& d) {
   const int64_t taps = larger(1, d.runs), of_tap = d.planes / taps;
   const int64_t runs = of_tap < kTapPlanes ? 1 : taps, planes = d.planes / runs;
-  const int64_t most = taps == 1 || planes == kChainPlanes ? kChainPlanes : kChainPlanesOfWindow;
+  const int64_t most = !d.window || planes == kChainPlanes ? kChainPlanes : kChainPlanesOfWindow;
   const int64_t of_run = larger(1, ceil_div(planes, most));
-  return {planes, of_run, runs * of_run};
+  const bool by_tap = d.window && of_tap >= kTapPlanes;
+  const int64_t of_group = !by_tap ? kChainsOfGroup : of_run > 1 ? of_run : runs;
+  return {planes, of_run, runs * of_run, of_group};
 }
 #if FASTCNN_TILES
 constexpr int64_t kPanelHead = 64;  // floats before the weights of a panel; see conv_tiles.hpp
@@ -342,8 +346,8 @@ FASTCNN_INLINE Strip strip(const Problem& p, const Grid& g) {
           ((p.OW - 1) * p.in_step_w + p.columns.count) * p.C};
 }
 
-// One worker's memory: the planes, a tile's rows of joined taps, the rows of a block or its strip, the sums of a panel;
-// on tile registers also the totals of earlier chains, parts of weights and what each row needs.
+// One worker's memory: the planes, a tile's rows of joined taps, the rows of a block or its strip, the sums of a panel,
+// the totals of earlier groups of chains; on tile registers also parts of weights and what each row needs.
 struct Layout {
   int64_t planes, joined, rows, panel, totals, parts, needs, bytes;
 };
@@ -381,7 +385,9 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
   l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
   l.rows = l.joined + (d.joined ? (kPanelMR * d.planes * kDepth + kLanes) * 4 : 0);
   l.panel = l.rows + g.block_rows * d.planes * kDepth * 4;
-  l.totals = l.parts = l.needs = l.bytes = l.panel + g.block_rows * kPanelNR * 4;
+  l.totals = l.panel + g.block_rows * kPanelNR * 4;
+  const Chains sums = chains(d);
+  l.parts = l.needs = l.bytes = l.totals + (sums.all > sums.of_group ? g.block_rows * kPanelNR * 4 : 0);
   return l;
 }
 

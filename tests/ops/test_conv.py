@@ -122,9 +122,12 @@ def test_an_image_does_not_depend_on_the_chunks_of_a_schedule(isa: str) -> None:
 
 
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
-@pytest.mark.parametrize("channels", [40, 128])
-def test_an_image_does_not_depend_on_pixels_done_one_by_one(isa: str, channels: int, strides: tuple[int, int]) -> None:
-    case = ConvCase(17, 2 * strides[0], 2 * strides[1], channels, 33, 3, 3, strides, ONE)
+@pytest.mark.parametrize("channels", [40, 128, 256])
+@pytest.mark.parametrize("size", [1, 2])
+def test_an_image_does_not_depend_on_pixels_done_one_by_one(
+    isa: str, size: int, channels: int, strides: tuple[int, int]
+) -> None:
+    case = ConvCase(17, size * strides[0], size * strides[1], channels, 33, 3, 3, strides, ONE)
     rng = np.random.default_rng(0)
     x, packed = normal(rng, *case.x_shape), case.pack(normal(rng, *case.w_shape), "gemm")
     y, one = np.empty(case.y_shape, np.float32), np.empty((1, *case.y_shape[1:]), np.float32)
