@@ -64,7 +64,7 @@ Row = dict[str, Any]
 
 def phase_of(work: Work, updates: bool) -> str:
     """Return the phase of a step; `updates` says that it stands behind the backward run."""
-    if updates:
+    if updates or work.operation.endswith("_step"):
         return UPDATE
     if work.operation == "bias_backward":  # of a map or of a vector
         return WEIGHT_GRADIENT if "x" in work.layer else DENSE
@@ -117,7 +117,7 @@ def measure(name: str, size: int, batch: int, rounds: int) -> tuple[list[tuple[s
         steps.append(emitter.seconds)
         emitter.seconds = None
     each = np.median(steps, axis=0)
-    phases = [phase_of(work, i >= program._computed) for i, work in enumerate(emitter.works)]
+    phases = [phase_of(work, i >= program.backward_end) for i, work in enumerate(emitter.works)]
     found = [(phase, work, float(seconds)) for phase, work, seconds in zip(phases, emitter.works, each, strict=True)]
     return found, *(statistics.median(times) for times in (copies, timed, untouched))
 

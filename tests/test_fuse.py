@@ -350,7 +350,7 @@ def run_engine(model: Model, trained: frozenset, fused: bool, data, rate: float 
     program.cache["t"][...] = t
     program.cache["weight"][...] = weight
     program.compute()
-    gradients = {p: program.gradient(p).copy() for p in parameters}
+    gradients = {p: state.gradient(p).copy() for p in parameters}
     loss = float(program.cache["loss"].astype(np.float64) @ weight) + Penalties(parameters).total()
     program.update()
     return loss, gradients, recipe

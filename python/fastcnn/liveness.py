@@ -87,12 +87,10 @@ def lifetimes(
     caches: Sequence[Mapping[str, CacheSpec]],
     batch: int,
     schedule: Schedule | None = None,
-    kept: Set[int] = frozenset(),
 ) -> Lifetimes:
     """Return the values of `nodes` (in topological order) for `batch` samples.
 
-    `active` holds the numbers of the nodes that have a backward step, `kept` those whose inputs and gradient the update
-    reads behind all steps. A view shares its input's memory, and so does a
+    `active` holds the numbers of the nodes that have a backward step. A view shares its input's memory, and so does a
     step that may overwrite an input which nobody reads later. What a node gives in its first forward run, if there is a
     second one, lives only as long as the forward run and the second run of later segments read it.
     """
@@ -101,7 +99,7 @@ def lifetimes(
     sources = [[number[x] for x in node.inputs] for node in nodes]
     sizes = [batch * math.prod(node.sample_shape) * ITEM_SIZE["float32"] for node in nodes]
     writes = _gradient_writes(sources, active)
-    last = _last_reads(nodes, sources, [number[node] for node in outputs], active, times, kept)
+    last = _last_reads(nodes, sources, [number[node] for node in outputs], active, times)
 
     values: list[Value] = []
     memory: dict[_Output, _Output] = {}  # the first output in the same memory
@@ -121,7 +119,7 @@ def lifetimes(
             span = _span(spec.lifetime, i, again, times)
             if span is not None:
                 values.append(Value(cache_name(i, key, again), spec.nbytes, *span))
-    values += _gradients(nodes, sizes, writes, times, kept)
+    values += _gradients(nodes, sizes, writes, times)
     return Lifetimes(values, writes)
 
 
@@ -190,12 +188,7 @@ def _span(lifetime: Lifetime, i: int, again: bool, times: Schedule) -> tuple[int
 
 
 def _last_reads(
-    nodes: Sequence[Node[Declared]],
-    sources: list[list[int]],
-    outputs: list[int],
-    active: Set[int],
-    times: Schedule,
-    kept: Set[int],
+    nodes: Sequence[Node[Declared]], sources: list[list[int]], outputs: list[int], active: Set[int], times: Schedule
 ) -> dict[_Output, int]:
     last: dict[_Output, int] = {(i, False): i for i in range(len(nodes))}
     last |= {(i, True): times.time_again(i) for i in times.again}
@@ -210,7 +203,7 @@ def _last_reads(
             if i in times.again:
                 read(source, seen, times.time_again(i))
             if i in active and node.layer.keeps_x(position):
-                read(source, seen, times.end if i in kept else times.time_backward(i))
+                read(source, seen, times.time_backward(i))
         if i in active and node.layer.keeps_y():
             read(i, i in times.again, times.time_backward(i))
     for output in outputs:
@@ -253,11 +246,7 @@ def _gradient_writes(sources: list[list[int]], active: Set[int]) -> dict[int, tu
 
 
 def _gradients(
-    nodes: Sequence[Node[Declared]],
-    sizes: list[int],
-    writes: dict[int, tuple[Write, ...]],
-    times: Schedule,
-    kept: Set[int],
+    nodes: Sequence[Node[Declared]], sizes: list[int], writes: dict[int, tuple[Write, ...]], times: Schedule
 ) -> list[Value]:
     values = []
     for i, row in writes.items():
@@ -270,7 +259,6 @@ def _gradients(
             shares = not shared and position in nodes[i].layer.passes_gradient_to() and targets.count(write.node) == 1
             shared = shared or shares
             alias = dy_name(i) if shares else None
-            first = times.time_backward(i)
-            last = times.end if write.node in kept else times.time_backward(write.node)
+            first, last = times.time_backward(i), times.time_backward(write.node)
             values.append(Value(dy_name(write.node), sizes[write.node], first, last, alias))
     return values

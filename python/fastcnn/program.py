@@ -126,17 +126,21 @@ WHOLE = Share()
 
 
 class Training(Protocol):
-    """The part of a model's training state that a program needs; the update itself makes the gradients `in_update`."""
+    """The part of a model's training state that a program needs.
+
+    The kernels `at_once` can change as soon as their gradients are known, which then are not kept.
+    """
 
     @property
-    def in_update(self) -> Set[Parameter]: ...
-    def gradient(self, parameter: Parameter) -> Array: ...
+    def at_once(self) -> Set[Parameter]: ...
+    def gradient(self, parameter: Parameter, at_once: bool = False) -> Array: ...
     def statistics(self, norm: BatchNormalization) -> tuple[Array, Array]: ...
     def random_state(self, layer: Dropout, call: int) -> NDArray[np.int64]: ...
     def emit_begin(self, program: _core.Program) -> None: ...
     def emit_penalties(self, program: _core.Program) -> None: ...
+    def emit_kernel(self, program: _core.Program, kernel: Parameter, gradient: Array | _core.DenseGradient) -> None: ...
     def emit_update(
-        self, program: _core.Program, products: Mapping[Parameter, _core.DenseGradient], in_parts: bool = False
+        self, program: _core.Program, begin: int | None = None, in_parts: bool = False, at_once: bool = False
     ) -> UpdateSteps: ...
     def apply(self, where: str, program: _core.Program, steps: UpdateSteps, share: Share = WHOLE) -> None: ...
 
@@ -152,11 +156,11 @@ class Emitter(_core.Program):
         variables: Packer,
         training: Training | None,
         repeated: Set[BatchNormalization],
-        in_parts: bool = False,
+        at_once: bool = False,
     ) -> None:
         super().__init__(scratch)
-        self.in_update: Set[Parameter] = frozenset() if training is None or in_parts else training.in_update
-        self.products: dict[Parameter, _core.DenseGradient] = {}  # of the gradients in the update
+        self.at_once: Set[Parameter] = training.at_once if training is not None and at_once else frozenset()
+        self._known: list[tuple[Parameter, Array | _core.DenseGradient]] = []  # gradients of kernels not changed yet
         self._trained = trained
         self._constants = constants
         self._variables = variables
@@ -196,15 +200,25 @@ class Emitter(_core.Program):
         assert self._training is not None
         added = parameter in self._written
         self._written.add(parameter)
-        return self._training.gradient(parameter), added
+        gradient = self._training.gradient(parameter, bool(self.at_once))
+        if parameter in self.at_once:
+            self._known.append((parameter, gradient))
+        return gradient, added
 
     def product_gradient(self, parameter: Parameter, x: Array, dy: Array) -> None:
-        """Append the gradient x^T dy of a parameter, or leave it to the update."""
-        if parameter in self.in_update:
-            self.products[parameter] = _core.DenseGradient(x, dy)
+        """Append the gradient x^T dy of a parameter, or let its update make it."""
+        if parameter in self.at_once:
+            self._known.append((parameter, _core.DenseGradient(x, dy)))
             return
         dw, added = self.gradient(parameter)
         self.dense_backward_weights(x, dy, dw, accumulate=added)
+
+    def emit_kernels(self) -> None:
+        """Append the updates of the kernels whose gradients are known and that nobody reads any more."""
+        for kernel, gradient in self._known:
+            assert self._training is not None
+            self._training.emit_kernel(self, kernel, gradient)
+        self._known.clear()
 
     @contextmanager
     def fresh_gradients(self, *parameters: Parameter | None) -> Iterator[list[Array | None]]:
@@ -295,8 +309,9 @@ class Recipe:
         self.repeated_norms = {norm for norm, count in calls.items() if count > 1}
         uses = Counter(parameter for node in self.nodes for parameter in node.layer.trained())
         self.trained_parameters = set(uses)
-        products = {node.layer.product(): i for i, node in enumerate(self.nodes) if i in self.active}
-        self.products = {parameter: i for parameter, i in products.items() if parameter and uses[parameter] == 1}
+        fails = any(self.nodes[i].layer.may_fail for i in self.active)  # then no weight may have changed
+        kernels = [] if fails else [self.nodes[i].layer.own_kernel() for i in self.active]
+        self.kernels = {kernel for kernel in kernels if kernel is not None and uses[kernel] == 1}
 
     def layout(self, batch: int, emitter: Emitter) -> Layout:
         """Return the sizes and lifetimes of all arrays for a batch size."""
@@ -306,8 +321,7 @@ class Recipe:
                 caches = self._caches(_DIVIDED_AT, emitter)
                 self._schedule = recomputing(self.nodes, self.outputs, self.active, caches, _DIVIDED_AT)
         caches, schedule = self._caches(batch, emitter), self._schedule
-        kept = {i for parameter, i in self.products.items() if parameter in emitter.in_update}
-        found = lifetimes(self.nodes, self.outputs, self.active, caches, batch, schedule, kept)
+        found = lifetimes(self.nodes, self.outputs, self.active, caches, batch, schedule)
         return Layout(batch, caches, found, schedule)
 
     def _caches(self, batch: int, emitter: Emitter) -> list[dict[str, CacheSpec]]:
@@ -348,7 +362,8 @@ class Placement:
 class BoundProgram:
     """A program with its arrays: fill `x` (and `t`, `weight`), `compute`, read `outputs` (and `loss`), `update`.
 
-    One for batches `in_parts` adds up the gradients of the parts before the update.
+    `compute` runs backward too, unless kernels are changed on the way, which makes that a part of the update; then it
+    ends with the loss. One for batches `in_parts` adds up the gradients of the parts before the update.
     """
 
     def __init__(
@@ -369,16 +384,22 @@ class BoundProgram:
             training.emit_begin(emitter)
         for step, s in zip(steps, slots, strict=True):
             step.emit_forward(s, emitter)
+        lost = len(emitter)
         for i, again in layout.schedule.backward:
             if again:
                 emitter.emit_again(steps[i], later[i])
             elif i in recipe.active:
                 steps[i].emit_backward(later[i], emitter)
+                emitter.emit_kernels()
+            if steps[i] is recipe.outputs[0].layer:
+                lost = len(emitter)  # a loss and its gradient are one step
         if training is not None:
             training.emit_penalties(emitter)
-        self._computed = len(emitter)
+        at_once = bool(emitter.at_once)
+        self.backward_end = len(emitter)
+        self._computed = lost if at_once else self.backward_end
         self._training = training
-        self._update = None if training is None else training.emit_update(emitter, emitter.products, in_parts)
+        self._update = None if training is None else training.emit_update(emitter, self._computed, in_parts, at_once)
 
         number = {node: i for i, node in enumerate(recipe.nodes)}
         self.x = slots[recipe.source].y
@@ -387,7 +408,7 @@ class BoundProgram:
         emitter.bind_prediction(self.x, self.outputs, self._computed)
 
     def compute(self) -> None:
-        """Run forward, and backward in training."""
+        """Run forward up to the loss, and backward in training unless that is a part of the update."""
         self.emitter.run(0, self._computed)
 
     def predict(self, x: NDArray[Any]) -> list[Array]:
@@ -397,16 +418,6 @@ class BoundProgram:
             return self.emitter.predict(x)
         np.copyto(self.x, x, casting="unsafe")
         return self.emitter.predict()
-
-    def gradient(self, parameter: Parameter) -> Array:
-        """Return a parameter's gradient of what was computed last; one in the update is made now, in a new array."""
-        assert self._training is not None
-        product = self.emitter.products.get(parameter)
-        if product is None:
-            return self._training.gradient(parameter)
-        dw = np.empty(parameter.shape, np.float32)
-        _core.dense_backward_weights(product.x, product.dy, dw)
-        return dw
 
     def update(self, where: str = "update", share: Share = WHOLE) -> None:
         """Apply the gradients and the new moving statistics to the weights; `where` names the caller in errors.

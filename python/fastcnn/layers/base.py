@@ -76,6 +76,7 @@ class Step:
     # "always" or "training": `prepare` can do it to single samples before the program runs, in training or whenever
     prepares: ClassVar[str] = ""
     random: ClassVar[bool] = False  # only `prepare` can do it
+    may_fail: ClassVar[bool] = False  # the backward run can raise an error
     repeatable: ClassVar[bool] = True  # the forward run may be done twice, rather than keep what it made
 
     def keeps_x(self, index: int) -> bool:
@@ -98,10 +99,11 @@ class Step:
         """Return the parameters whose gradients the backward run makes."""
         return ()
 
-    def product(self) -> Parameter | None:
-        """Return the parameter, if there is one, whose gradient is x^T dy alone, which the update can make itself.
+    def own_kernel(self) -> Parameter | None:
+        """Return the trained parameter, if there is one, that only this step reads and its backward run does not need.
 
-        The backward run then leaves x and `dy` as they are when it has used them.
+        It may change as soon as that is done. The backward run gives its gradient to `Emitter.gradient` or
+        `Emitter.product_gradient`.
         """
         return None
 

@@ -198,6 +198,10 @@ class FusedConv2D(Step):
         own = [self.layer.kernel, self.layer.bias] if self.trainable else []
         return (*(w for w in own if w is not None), *(self.norm.trained() if self.norm else ()))
 
+    def own_kernel(self) -> Parameter | None:
+        """Return the kernel while it is trained."""
+        return self.layer.kernel if self.trainable else None
+
     def cache(self, bounds: Bounds, p: Emitter) -> dict[str, CacheSpec]:
         """Keep z, the convolution's output before the normalisation, if y is not, or the pooling's argmax and dx."""
         H, W, C = bounds.xs[-1]

@@ -93,7 +93,7 @@ class FusedDense(Step):
         """Return kernel and bias while they are trained."""
         return tuple(w for w in (self.layer.kernel, self.layer.bias) if w is not None and self.trainable)
 
-    def product(self) -> Parameter | None:
+    def own_kernel(self) -> Parameter | None:
         """Return the kernel while it is trained."""
         return self.layer.kernel if self.trainable else None
 

@@ -116,6 +116,7 @@ class PythonStep(Step):
     trainable: bool
 
     saves = "xy"
+    may_fail = True
     repeatable = False  # a function may count its calls
 
     def __post_init__(self) -> None:

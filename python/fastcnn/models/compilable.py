@@ -185,7 +185,7 @@ class Compilable(Network):
             recipe = Recipe(self._sinks, trained=compiled.trained, loss=compiled.loss, recompute=compiled.recompute)
             parameters = [parameter for parameter in self.weights if parameter in recipe.trained_parameters]
             compiled.state = TrainingState(
-                compiled.optimizer, parameters, recipe.norms, recipe.repeated_norms, recipe.products
+                compiled.optimizer, parameters, recipe.norms, recipe.repeated_norms, recipe.kernels
             )
             compiled.recipe = recipe
         return compiled.recipe, compiled.state

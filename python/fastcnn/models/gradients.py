@@ -24,10 +24,10 @@ def gradients_of(
     with model._exclusive(where, join=True):
         batch = model._lone_batch(where, x, y, sample_weight, None, train=True)
         state = model._training()[1]
-        with model._lease() as workspace, state.unchanged():
-            program, _ = model._compute(where, workspace, batch, True)
-            for parameter in state.layout.parameters:
-                yield parameter, program.gradient(parameter)
+        with model._lease() as workspace, state.unchanged(), state.all_gradients():
+            model._compute(where, workspace, batch, "gradients" if state.at_once else "training")
+            yield from state.layout.views(state.gradients)
+            workspace.forget("gradients")
 
 
 def gradient_norms(model: Trainer, x: ArrayLike, y: Any, sample_weight: Any) -> dict[str, float]:

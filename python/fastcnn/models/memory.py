@@ -74,7 +74,7 @@ def training_plan(
     constants = Packer(kept=True)
     workspace = Workspace(constants)
     recipe, state = model._training()
-    with state.weights.with_parts() if in_parts else nullcontext():
+    with state.all_gradients(), state.weights.with_parts() if in_parts else nullcontext():
         for size in sorted(sizes, reverse=True):
             workspace.program("part" if in_parts else "training", size, recipe, state)
     for size in sorted(evaluated, reverse=True):

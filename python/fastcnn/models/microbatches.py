@@ -45,7 +45,7 @@ class MicroBatches:
         """Run a batch forward and backward; raises NonFiniteError for a loss that is not finite, changing nothing."""
         count = self.limit.parts(batch.size)
         if count == 1:
-            program, loss = self._model._compute(where, self._workspace, batch, True)
+            program, loss = self._model._compute(where, self._workspace, batch, "training")
             return Computed(loss, program.outputs[0], program.update)
         try:
             return self._in_parts(where, batch, count)
@@ -95,7 +95,7 @@ class MicroBatches:
         count = self.limit.evaluated_parts(batch.size)
         model = self._model
         if count == 1:
-            program, loss = model._compute(where, self._workspace, batch, False)
+            program, loss = model._compute(where, self._workspace, batch, "evaluation")
             return loss, program.outputs[0]
         compiled = model._require_compiled(where)
         recipe = model._evaluation(compiled.loss)

@@ -14,18 +14,20 @@ from fastcnn.layers.dropout import Dropout
 from fastcnn.layers.norm import BatchNormalization
 from fastcnn.models.update import WeightUpdate
 from fastcnn.optimizers import Optimizer
-from fastcnn.parameters import FlatLayout, Parameter, flat_floats
+from fastcnn.parameters import FlatLayout, Parameter, flat_floats, padded
 from fastcnn.program import WHOLE, Share, UpdateSteps
 
 if TYPE_CHECKING:
-    from fastcnn._core import DenseGradient, Program
+    from fastcnn._core import Program
+    from fastcnn.optimizers.base import Gradient
 
 
 class TrainingState:
     """Flat gradients and slots for `parameters`, and flat statistics for the layers in `norms`.
 
-    `repeated_norms` are those that a program calls several times: it changes their moving statistics itself. Of
-    `products` the update can make the gradients itself; those it does make (`in_update`) are not among the flat ones.
+    `repeated_norms` are those that a program calls several times: it changes their moving statistics itself. `kernels`
+    can be changed as soon as their gradients are known; those that are (`at_once`) share one place for these, beside
+    the gradients of the other parameters, unless gradients are added up or asked for.
     """
 
     def __init__(
@@ -34,13 +36,16 @@ class TrainingState:
         parameters: Sequence[Parameter],
         norms: Sequence[BatchNormalization],
         repeated_norms: Iterable[BatchNormalization] = (),
-        products: Iterable[Parameter] = (),
+        kernels: Iterable[Parameter] = (),
     ) -> None:
         self.optimizer = optimizer
         self.layout = FlatLayout(parameters)
-        self.gradients = flat_floats(self.layout.size)
         self.slots = {name: flat_floats(self.layout.size) for name in optimizer.slots}
-        self.weights = WeightUpdate(optimizer, self.layout, self.gradients, self.slots, products)
+        self.weights = WeightUpdate(optimizer, self.layout, self.slots, kernels)
+        self._gradients = None if self.at_once else flat_floats(self.layout.size)
+        self._others = FlatLayout([parameter for parameter in parameters if parameter not in self.at_once])
+        largest = max((padded(kernel.size) for kernel in self.at_once), default=0)
+        self._few = flat_floats(self._others.size + largest if self.at_once else 0)
         self._statistics = [_Statistics(momentum, same) for momentum, same in _by_momentum(norms).items()]
         self._of_norm = {norm: part for part in self._statistics for norm in part.norms}
         self._random_states: dict[tuple[Dropout, int], NDArray[np.int64]] = {}
@@ -51,13 +56,38 @@ class TrainingState:
     # -- for programs --------------------------------------------------------------------------------------------------
 
     @property
-    def in_update(self) -> Set[Parameter]:
-        """The parameters whose gradients the update makes itself, but for batches in parts."""
-        return self.weights.in_update
+    def at_once(self) -> Set[Parameter]:
+        """The kernels that change as soon as their gradients are known, in programs that keep no gradients of them."""
+        return self.weights.at_once
 
-    def gradient(self, parameter: Parameter) -> Array:
-        """Return the gradient of a parameter, a view."""
-        return self.layout.view(self.gradients, parameter)
+    @property
+    def gradients(self) -> Array:
+        """All gradients, in the order of the layout; memory for them is taken now unless they are in use."""
+        if self._gradients is None:
+            self._gradients = flat_floats(self.layout.size)
+        return self._gradients
+
+    def gradient(self, parameter: Parameter, at_once: bool = False) -> Array:
+        """Return the gradient of a parameter, a view; with `at_once` of those that are not all kept."""
+        if not at_once:
+            return self.layout.view(self.gradients, parameter)
+        if parameter in self.at_once:
+            begin = self._others.size
+            return self._few[begin : begin + parameter.size].reshape(parameter.shape)
+        return self._others.view(self._few, parameter)
+
+    @contextmanager
+    def all_gradients(self) -> Iterator[None]:
+        """Give memory back behind the block that it took for `gradients`; programs that use it must be gone."""
+        before = self._gradients
+        try:
+            yield
+        finally:
+            self._gradients = before
+
+    def emit_kernel(self, program: Program, kernel: Parameter, gradient: Gradient) -> None:
+        """Append the optimizer's step for a kernel whose gradient is known."""
+        self.weights.emit_kernel(program, kernel, gradient)
 
     def statistics(self, norm: BatchNormalization) -> tuple[Array, Array]:
         """Return where the batch's mean and variance of a layer go."""
@@ -85,17 +115,20 @@ class TrainingState:
             program.fill(part.batch, 0.0)
 
     def emit_update(
-        self, program: Program, products: Mapping[Parameter, DenseGradient] | None = None, in_parts: bool = False
+        self, program: Program, begin: int | None = None, in_parts: bool = False, at_once: bool = False
     ) -> UpdateSteps:
         """Append the update and return where its parts are; moving statistics come first, since they take no time.
 
-        `products` are the gradients that it makes itself.
+        It begins with the steps from `begin` on, where kernels are changed `at_once`.
         """
-        begin = len(program)
-        self.weights.emit_accumulate(program, in_parts)
-        accumulated = len(program)
-        self.weights.emit_norms(program, in_parts)
-        normed = len(program)
+        begin = len(program) if begin is None else begin
+        if at_once:
+            accumulated = normed = begin
+        else:
+            self.weights.emit_accumulate(program, self.gradients, in_parts)
+            accumulated = len(program)
+            self.weights.emit_norms(program, self.gradients, in_parts)
+            normed = len(program)
         for part in self._statistics:
             for run in part.layout.runs:
                 batch, moving = part.batch[run.flat], run.store.values[run.values]
@@ -103,7 +136,10 @@ class TrainingState:
                 program.scale(moving, moving, part.momentum)
                 program.copy(batch, moving, accumulate=True)
         counted = len(program)
-        self.weights.emit_step(program, products or {}, in_parts)
+        if at_once:
+            self.weights.emit_others(program, self._few, self._others)
+        else:
+            self.weights.emit_step(program, self.gradients, in_parts)
         stepped = len(program)
         self.weights.emit_average(program)
         return UpdateSteps(begin, accumulated, normed, counted, stepped, len(program))
@@ -169,8 +205,8 @@ class TrainingState:
 
     def nbytes(self, in_parts: bool) -> tuple[int, int]:
         """Return the bytes of the gradients, of whole batches or batches in parts, and of the optimizer's slots."""
-        made_in_update = 0 if in_parts else sum(parameter.size for parameter in self.in_update)
-        gradients = self.gradients.nbytes - made_in_update * self.gradients.itemsize
+        few = self.at_once and not in_parts
+        gradients = self._few.nbytes if few else self.layout.size * self._few.itemsize
         return gradients, sum(flat.nbytes for flat in self.slots.values())
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -29,7 +29,7 @@ from fastcnn.models.microbatches import MicroBatches
 from fastcnn.models.network import Tensor
 from fastcnn.models.older import takes_loader_arguments
 from fastcnn.models.prepared import prepare_now, prepared
-from fastcnn.models.workspace import Workspace
+from fastcnn.models.workspace import Mode, Workspace
 from fastcnn.program import BoundProgram
 from fastcnn.random import get_seed
 
@@ -55,8 +55,8 @@ class Trainer(Compilable):
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
-    def _compute(self, where: str, workspace: Workspace, batch: Batch, train: bool) -> tuple[BoundProgram, float]:
-        """Run a batch forward, in training backward too; return the program with the outputs, and the mean loss.
+    def _compute(self, where: str, workspace: Workspace, batch: Batch, mode: Mode) -> tuple[BoundProgram, float]:
+        """Run a batch forward, in training what comes before its update too; return the program and the mean loss.
 
         Raises NonFiniteError for a loss in training that is not finite.
         """
@@ -64,14 +64,14 @@ class Trainer(Compilable):
         t = batches.targets(where, compiled.loss, batch, self._classes)
         assert batch.y is not None
         factors = compiled.loss.row_weights(batch.y, batch.sample_weight, batch.size)
-        if train:
-            recipe, state = self._training()
-            program = workspace.program("training", batch.size, recipe, state)
-            state.begin_batch()
+        if mode == "evaluation":
+            program = workspace.program(mode, batch.size, self._evaluation(compiled.loss))
         else:
-            program = workspace.program("evaluation", batch.size, self._evaluation(compiled.loss))
+            recipe, state = self._training()
+            program = workspace.program(mode, batch.size, recipe, state)
+            state.begin_batch()
         total = self._total(self._run_program(program, batch, t, factors), factors)
-        if train:
+        if mode != "evaluation":
             check_finite(where, total)
         return program, total
 
@@ -114,7 +114,7 @@ class Trainer(Compilable):
     def _one_batch(self, where: str, batch: Batch, train: bool) -> Logs:
         means = Means(self._require_compiled(where))
         with self._lease() as workspace:
-            program, loss = self._compute(where, workspace, batch, train)
+            program, loss = self._compute(where, workspace, batch, "training" if train else "evaluation")
             if train:
                 program.update(where)
             means.update(loss, batch, program.outputs[0])
@@ -287,7 +287,7 @@ class Trainer(Compilable):
         self._pool.clear()
         state = self._training()[1]
         try:
-            with state.weights.with_parts(), self._lease() as workspace:
+            with state.all_gradients(), state.weights.with_parts(), self._lease() as workspace:
                 yield workspace
         finally:
             state.most_parts = 1
@@ -377,7 +377,7 @@ class Trainer(Compilable):
         with self._lease() as workspace:
 
             def compute(where: str, batch: Batch) -> tuple[float, Array]:
-                program, loss = self._compute(where, workspace, batch, False)
+                program, loss = self._compute(where, workspace, batch, "evaluation")
                 return loss, program.outputs[0]
 
             return _returned(self._evaluate("evaluate", compute, source, hooks), return_dict)

@@ -19,9 +19,10 @@ from fastcnn.parameters import FlatLayout, Parameter, flat_floats, padded
 from fastcnn.program import WHOLE, Share
 
 if TYPE_CHECKING:
-    from fastcnn._core import DenseGradient, Program
+    from fastcnn._core import Program
+    from fastcnn.optimizers.base import Gradient
 
-UNCACHED = 1 << 20  # floats: smaller gradients stay in a cache until the update reads them
+LARGE = 1 << 14  # floats: a step of its own for a smaller kernel would take longer than it saves
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class _Part:
     values: Array
     flat: slice
     decays: bool
-    first: Parameter  # the only one if its gradient is made in the update
+    first: Parameter  # the only one if it is changed at once
 
 
 class WeightUpdate:
@@ -41,22 +42,20 @@ class WeightUpdate:
     that is computed in parts is accumulated too, in an array of its own (`with_parts`), and completes an update with
     its last part; the optimizer itself must not accumulate then.
 
-    `in_update` are those of the `products` whose gradients it makes itself, block by block as it changes the weights:
-    large ones that need not be known before.
+    `at_once` are those of the `kernels` that change as soon as their gradients are known: large ones, if nothing is
+    asked of all gradients before.
     """
 
     def __init__(
         self,
         optimizer: Optimizer,
         layout: FlatLayout,
-        gradients: Array,
         slots: Mapping[str, Array],
-        products: Iterable[Parameter] = (),
+        kernels: Iterable[Parameter] = (),
     ) -> None:
         self.optimizer = optimizer
         optimizer.built = True
         self._layout = layout
-        self._gradients = gradients
         self._slots = slots
         self._accumulator = slots.get("gradient_accumulator")
         self._sum_of_parts: Array | None = None
@@ -65,9 +64,9 @@ class WeightUpdate:
             for parameter, view in layout.views(self._average):  # as weights that were not trained before
                 view[...] = parameter.value
         known_before = optimizer.clipnorm or optimizer.global_clipnorm or optimizer.gradient_accumulation_steps
-        able = [w for w in products if w.size >= UNCACHED and w.regularizer is None]
-        self.in_update: Set[Parameter] = frozenset(() if known_before else able)
-        self._parts = list(_parts(optimizer, layout, self.in_update))
+        able = [kernel for kernel in kernels if kernel.size >= LARGE and kernel.regularizer is None]
+        self.at_once: Set[Parameter] = frozenset(() if known_before else able)
+        self._parts = list(_parts(optimizer, layout, self.at_once))
         self._settings = np.zeros((len(self._parts), len(optimizer.settings()) + 3))
         self._averaging: NDArray[np.float64] = np.zeros(2)
         ends = [part.flat.stop for part in self._parts] if optimizer.clipnorm else [layout.size]
@@ -103,36 +102,49 @@ class WeightUpdate:
 
     # -- for programs --------------------------------------------------------------------------------------------------
 
-    def emit_accumulate(self, program: Program, in_parts: bool) -> None:
+    def emit_accumulate(self, program: Program, gradients: Array, in_parts: bool) -> None:
         """Append the sum of the gradients of batches or of a batch's parts, if there is one."""
         added_up = self._added_up(in_parts)
         if added_up is not None:
-            program.copy(self._gradients, added_up, accumulate=True)
+            program.copy(gradients, added_up, accumulate=True)
 
-    def emit_norms(self, program: Program, in_parts: bool) -> None:
+    def emit_norms(self, program: Program, gradients: Array, in_parts: bool) -> None:
         """Append the norms that clipping needs, if it needs any."""
         if self._parts and (self.optimizer.clipnorm or self.optimizer.global_clipnorm):
-            program.squared_norms(self._source(in_parts), self._offsets, self._squares)
+            added_up = self._added_up(in_parts)
+            program.squared_norms(gradients if added_up is None else added_up, self._offsets, self._squares)
 
-    def emit_step(self, program: Program, products: Mapping[Parameter, DenseGradient], in_parts: bool) -> None:
+    def emit_step(self, program: Program, gradients: Array, in_parts: bool) -> None:
         """Append the optimizer's step for each range of weights."""
-        source, added_up = self._source(in_parts), self._added_up(in_parts)
-        for part, settings in zip(self._parts, self._settings, strict=True):
-            slots = {name: flat[part.flat] for name, flat in self._slots.items()}
-            gradient = products.get(part.first, source[part.flat])
-            self.optimizer.emit_update(program, part.values, gradient, slots, settings)
+        added_up = self._added_up(in_parts)
+        source = gradients if added_up is None else added_up
+        for number, part in enumerate(self._parts):
+            self._emit_part(program, number, source[part.flat])
         if added_up is not None:
             program.fill(added_up, 0.0)
+
+    def emit_kernel(self, program: Program, kernel: Parameter, gradient: Gradient) -> None:
+        """Append the optimizer's step for a kernel that is changed at once."""
+        number = next(i for i, part in enumerate(self._parts) if part.first is kernel)
+        self._emit_part(program, number, gradient.reshape(-1) if isinstance(gradient, np.ndarray) else gradient)
+
+    def emit_others(self, program: Program, gradients: Array, layout: FlatLayout) -> None:
+        """Append the steps for what is not changed at once, whose gradients have a layout of their own."""
+        for number, part in enumerate(self._parts):
+            if part.first not in self.at_once:
+                begin = layout.offsets[part.first]
+                self._emit_part(program, number, gradients[begin : begin + len(part.values)])
+
+    def _emit_part(self, program: Program, number: int, gradient: Gradient) -> None:
+        part = self._parts[number]
+        slots = {name: flat[part.flat] for name, flat in self._slots.items()}
+        self.optimizer.emit_update(program, part.values, gradient, slots, self._settings[number])
 
     def emit_average(self, program: Program) -> None:
         """Append the moving average of the weights, if there is one."""
         if self._average is not None:
             for run in self._layout.runs:
                 program.ema_step(run.store.values[run.values], self._average[run.flat], self._averaging)
-
-    def _source(self, in_parts: bool) -> Array:
-        added_up = self._added_up(in_parts)
-        return self._gradients if added_up is None else added_up
 
     # -- between batches -----------------------------------------------------------------------------------------------
 
@@ -183,16 +195,16 @@ class WeightUpdate:
                 parameter.assign(view)
 
 
-def _parts(optimizer: Optimizer, layout: FlatLayout, in_update: Set[Parameter]) -> Iterator[_Part]:
+def _parts(optimizer: Optimizer, layout: FlatLayout, at_once: Set[Parameter]) -> Iterator[_Part]:
     """Yield the weights in as few parts as possible: one per variable where each is clipped alone."""
 
     def kind(parameter: Parameter) -> tuple[bool, Parameter | None]:
-        alone = optimizer.clipnorm or parameter in in_update
+        alone = optimizer.clipnorm or parameter in at_once
         return optimizer.decays(parameter), parameter if alone else None
 
     for run in layout.runs:
         for (decays, _), group in groupby(run.store.parameters[run.first : run.last + 1], kind):
             first, *others = group
-            size = first.size if first in in_update else sum(padded(w.size) for w in (first, *others))
+            size = first.size if first in at_once else sum(padded(w.size) for w in (first, *others))
             begin, flat = run.store.offsets[first], layout.offsets[first]
             yield _Part(run.store.values[begin : begin + size], slice(flat, flat + size), decays, first)

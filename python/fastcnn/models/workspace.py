@@ -9,7 +9,8 @@ from typing import Literal
 from fastcnn import _core
 from fastcnn.program import BoundProgram, Emitter, Packer, Placement, Recipe, Training, runtime
 
-Mode = Literal["inference", "evaluation", "training", "part"]  # part: training on a part of a batch
+# part: training on a part of a batch; gradients: training that keeps all of them and is never updated
+Mode = Literal["inference", "evaluation", "training", "part", "gradients"]
 
 PROGRAMS = 8  # kept per workspace, the least recently used goes first
 IDLE = 4  # workspaces kept for callers to come
@@ -45,9 +46,8 @@ class Workspace:
 
     def _make(self, mode: Mode, batch: int, recipe: Recipe, training: Training | None) -> BoundProgram:
         repeated = recipe.repeated_norms
-        in_parts = mode == "part"
         packers = self._constants, self._variables
-        emitter = Emitter(self._scratch, recipe.trained, *packers, training, repeated, in_parts)
+        emitter = Emitter(self._scratch, recipe.trained, *packers, training, repeated, mode == "training")
         layout = recipe.layout(batch, emitter)
         placement = self._placements.get((mode, recipe))
         if placement is None or not placement.serves(layout):
@@ -55,7 +55,12 @@ class Workspace:
             self._placements = {key: kept for key, kept in self._placements.items() if key[0] != mode}
             self._placements[mode, recipe] = placement
         self._reserve(placement.plan.nbytes)
-        return BoundProgram(recipe, layout, placement.plan, self._arena.bytes(), emitter, training, in_parts)
+        return BoundProgram(recipe, layout, placement.plan, self._arena.bytes(), emitter, training, mode == "part")
+
+    def forget(self, mode: Mode) -> None:
+        """Drop the programs of a mode."""
+        for key in [key for key in self._programs if key[0] == mode]:
+            del self._programs[key]
 
     def _reserve(self, nbytes: int) -> None:
         if nbytes > self._arena.nbytes:
