@@ -8,7 +8,9 @@ namespace {
 
 constexpr int64_t kDepthBlock = 256;    // reduction values a block: a packed panel fills half the L1 cache
 constexpr int64_t kColumns = 8 * kNR;   // columns a task
-constexpr int64_t kRun = 64;  // terms summed before they join the total: errors grow with the length of a chain
+// Errors grow with the length of a sum: so many terms are summed before they join the sum of a block of depth, and that
+// the total.
+constexpr int64_t kRun = 64;
 constexpr int64_t kCachedWeights = 1 << 16;  // floats that stay in the L2 cache from one picture to the next
 constexpr int64_t kStreamRows = 16;  // up to so many rows, packing w takes longer than it saves;
 constexpr int64_t kFewColumns = 64, kStreamRowsOfFewColumns = 4;  // of fewer columns, whose runs are short, up to these
@@ -24,7 +26,7 @@ FASTCNN_INLINE void finish_row(const float* b, bool with_relu, int64_t count, fl
   }
 }
 
-// y (+)= the sums of a run
+// y (+)= the sums of a run or block
 FASTCNN_INLINE void add_run(const float* sums, int64_t count, bool first, float* y) {
   for (int64_t i = 0; i < count; i += kLanes) {
     const int64_t n = smaller(kLanes, count - i);
@@ -60,13 +62,21 @@ void forward_streaming(const DenseShape& s, const float* x, const float* w, cons
   const bool cached = s.C * s.K <= kCachedWeights;
   parallel_for_tasks(ceil_div(s.K, columns), s.N * s.C * s.K * 2, [&](int64_t task, int worker) {
     const int64_t k0 = task * columns, width = smaller(columns, s.K - k0);
-    float* const out = worker_floats(scratch, worker);  // sums of a run, as wide as y's rows
+    float* const out = worker_floats(scratch, worker);  // sums of a run, and of a block, as wide as y's rows
+    float* const block = out + s.N * columns;
+    // Ends the run, and maybe the block, that row c of w comes behind.
+    const auto end_run = [&](int64_t c, bool ends_block) {
+      const int64_t begin = (c - 1) / kDepthBlock * kDepthBlock;
+      for (int64_t n = 0; n < s.N; ++n) {
+        add_run(out + n * columns, width, c - begin <= kRun, block + n * columns);
+        if (ends_block) add_run(block + n * columns, width, begin == 0, y + n * s.K + k0);
+      }
+    };
     for (int64_t c = 0; c < s.C; c += kRows) {
       if (c % kRun == 0) {
-        for (int64_t n = 0; n < s.N; ++n) {
-          if (c) add_run(out + n * columns, width, c == kRun, y + n * s.K + k0);
+        if (c) end_run(c, c % kDepthBlock == 0);
+        for (int64_t n = 0; n < s.N; ++n)
           for (int64_t k = 0; k < width; ++k) out[n * columns + k] = 0;
-        }
       }
       const int64_t rows = smaller(kRows, s.C - c);
       const float* row = w + c * s.K + k0;
@@ -97,42 +107,35 @@ void forward_streaming(const DenseShape& s, const float* x, const float* w, cons
         }
       }
     }
-    for (int64_t n = 0; n < s.N; ++n) {
-      add_run(out + n * columns, width, s.C <= kRun, y + n * s.K + k0);
-      finish_row(b ? b + k0 : nullptr, with_relu, width, y + n * s.K + k0);
-    }
+    end_run(s.C, true);
+    for (int64_t n = 0; n < s.N; ++n) finish_row(b ? b + k0 : nullptr, with_relu, width, y + n * s.K + k0);
   });
 }
 
-// y[0..rows)[0..width) (+)= A * packed in runs, where `first` starts the sums and later blocks continue them.
+// y[0..rows)[0..width) (+)= A * packed, summed in runs; the first block starts the totals.
 FASTCNN_INLINE void multiply_block(int64_t rows, const float* a, int64_t a_stride, const float* packed, int64_t depth,
                                    int64_t width, bool first, float* y, int64_t y_stride) {
   for_tiles(rows, [&](int64_t m, int64_t count) {
     with_rows(count, [&]<int MR>() {
-      for (int64_t step = 0; step < ceil_div(width, kNR) * ceil_div(depth, kRun); ++step) {
-        const int64_t j = step / ceil_div(depth, kRun) * kNR, d = step % ceil_div(depth, kRun) * kRun;
+      for (int64_t j = 0; j < width; j += kNR) {
         const int64_t columns = smaller(kNR, width - j);
-        Tile<MR> tile;
-        tile.zero();
         float* at = y + m * y_stride + j;
-        RowsA<MR> rows_a;
-        FASTCNN_UNROLL for (int i = 0; i < MR; ++i) rows_a.row[i] = a + (m + i) * a_stride + d;
-        tile.multiply(rows_a, packed + j * kDepthBlock + d * kNR, kNR, smaller(kRun, depth - d));
-        if (!first || d) {
-          FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-            FASTCNN_UNROLL for (int64_t half = 0; half < 2; ++half) if (half * kLanes < columns) tile.c[i][half] =
-                load_upto(at + i * y_stride + half * kLanes, smaller(kLanes, columns - half * kLanes)) +
-                tile.c[i][half];
-          }
+        alignas(64) float sums[MR * kNR];
+        Tile<MR> tile;
+        for (int64_t d = 0; d < depth; d += kRun) {
+          tile.zero();
+          RowsA<MR> rows_a;
+          FASTCNN_UNROLL for (int i = 0; i < MR; ++i) rows_a.row[i] = a + (m + i) * a_stride + d;
+          tile.multiply(rows_a, packed + j * kDepthBlock + d * kNR, kNR, smaller(kRun, depth - d));
+          if (d) tile.add_from(sums, kNR);
+          if (d + kRun < depth) tile.store_to(sums, kNR);
         }
-        if (columns == kNR) {
-          tile.store_to(at, y_stride);
-        } else {
-          FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {
-            FASTCNN_UNROLL for (int64_t half = 0; half < 2; ++half) if (half * kLanes < columns) store_upto(
-                at + i * y_stride + half * kLanes, tile.c[i][half], smaller(kLanes, columns - half * kLanes));
-          }
-        }
+        tile.each([&](vf& sum, int i, int64_t column) FASTCNN_LAMBDA {
+          const int64_t n = smaller(kLanes, columns - column);
+          if (n <= 0) return;
+          float* const to = at + i * y_stride + column;
+          store_upto(to, first ? sum : load_upto(to, n) + sum, n);
+        });
       }
     });
   });

@@ -180,8 +180,8 @@ FAULTS_LAYERS = [
     ),
     Fault(
         DENSE,
-        "if (c) add_run(out + n * columns, width, c == kRun, y + n * s.K + k0);",
-        "if (c) add_run(out, width, c == kRun, y + n * s.K + k0);",
+        "add_run(out + n * columns, width, c - begin <= kRun, block + n * columns);",
+        "add_run(out, width, c - begin <= kRun, block + n * columns);",
         "all rows that weights stream past get the sums of the first",
     ),
     Fault(
