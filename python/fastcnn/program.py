@@ -137,7 +137,7 @@ class Training(Protocol):
     def statistics(self, norm: BatchNormalization) -> tuple[Array, Array]: ...
     def random_state(self, layer: Dropout, call: int) -> NDArray[np.int64]: ...
     def emit_begin(self, program: _core.Program) -> None: ...
-    def emit_penalties(self, program: _core.Program) -> None: ...
+    def emit_penalties(self, program: _core.Program, at_once: bool = False) -> None: ...
     def emit_kernel(self, program: _core.Program, kernel: Parameter, gradient: Array | _core.DenseGradient) -> None: ...
     def emit_update(
         self, program: _core.Program, begin: int | None = None, in_parts: bool = False, at_once: bool = False
@@ -393,9 +393,9 @@ class BoundProgram:
                 emitter.emit_kernels()
             if steps[i] is recipe.outputs[0].layer:
                 lost = len(emitter)  # a loss and its gradient are one step
-        if training is not None:
-            training.emit_penalties(emitter)
         at_once = bool(emitter.at_once)
+        if training is not None:
+            training.emit_penalties(emitter, at_once)
         self.backward_end = len(emitter)
         self._computed = lost if at_once else self.backward_end
         self._training = training

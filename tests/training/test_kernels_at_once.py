@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,8 @@ def trained(make: Any, optimizer: Any, recompute: bool = False) -> list[bytes]:
 def test_no_bit_changes(isa: str, monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
     if isa == "avx2x16":
         pytest.skip("the compiler splits its vectors, and makes other FMAs of the last one of a range")
-    cases = [(net, False), (net, True), (residual_net, False), (residual_net, True)]
+    penalized = partial(net, kernel_regularizer="l2", bias_regularizer="l1")
+    cases = [(net, False), (net, True), (residual_net, False), (residual_net, True), (penalized, False)]
     found = [trained(model, make(), recompute) for model, recompute in cases]
     monkeypatch.setattr(update, "LARGE", 1 << 40)
     for result, (model, recompute) in zip(found, cases, strict=True):

@@ -101,12 +101,12 @@ class TrainingState:
             self.begin_batch()
         return self._random_states[layer, call]
 
-    def emit_penalties(self, program: Program) -> None:
+    def emit_penalties(self, program: Program, at_once: bool = False) -> None:
         """Append what regularizers add to the gradients."""
         for parameter in self.layout.parameters:
             penalty = parameter.regularizer
             if penalty is not None:
-                gradient = self.gradient(parameter)
+                gradient = self.gradient(parameter, at_once)
                 program.penalty_backward(parameter.memory, gradient, l1=penalty.l1, l2=penalty.l2)
 
     def emit_begin(self, program: Program) -> None:
