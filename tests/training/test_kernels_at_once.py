@@ -179,6 +179,16 @@ def test_gradients_and_their_norms_can_be_asked_for(monkeypatch: pytest.MonkeyPa
     assert found[0] == found[1]
 
 
+def test_gradients_are_right_after_a_loss_that_was_not_finite(at_once: bool) -> None:
+    x, y = data()
+    model = net()
+    model.compile("adam", LOSS)
+    wanted = model.gradient_norms(x, y)
+    with pytest.raises(NonFiniteError):
+        model.gradient_norms(np.full_like(x, np.nan), y)
+    assert model.gradient_norms(x, y) == wanted
+
+
 @pytest.mark.parametrize("recompute", [False, True])
 def test_no_memory_of_them_is_taken_by_others(monkeypatch: pytest.MonkeyPatch, recompute: bool) -> None:
     """What the update reads lives until then: in memory full of NaN the result is the same, and nothing is NaN."""

@@ -25,9 +25,11 @@ def gradients_of(
         batch = model._lone_batch(where, x, y, sample_weight, None, train=True)
         state = model._training()[1]
         with model._lease() as workspace, state.unchanged(), state.all_gradients():
-            model._compute(where, workspace, batch, "gradients" if state.at_once else "training")
-            yield from state.layout.views(state.gradients)
-            workspace.forget("gradients")
+            try:
+                model._compute(where, workspace, batch, "gradients" if state.at_once else "training")
+                yield from state.layout.views(state.gradients)
+            finally:  # the program's array goes with the block
+                workspace.forget("gradients")
 
 
 def gradient_norms(model: Trainer, x: ArrayLike, y: Any, sample_weight: Any) -> dict[str, float]:
