@@ -32,8 +32,8 @@ constexpr int64_t kPanelNR = kNR;
 constexpr int kPanelMR = kMR;
 #endif
 
-// Rows of a tile of so many vectors where windows are read in place: a sum waits for the one before it, so that a single vector needs
-// more of them than two, where there are registers for that.
+// Rows of a tile of so many vectors where windows are read in place: a sum waits for the one before it, so that a
+// single vector needs more of them than two, where there are registers for that.
 template <int kVectors>
 constexpr int kRowsOf = kVectors > 2                          ? kPanelMR
                         : kVectors == 1 && FASTCNN_LANES < 16 ? 2 * kMR
