@@ -39,9 +39,9 @@ class ShortSwitchInterval {
   static inline double before_ = 0;
 };
 
-void check_range(const PyProgram& program, int64_t first, int64_t last) {
+void check_range(const char* operation, const PyProgram& program, int64_t first, int64_t last) {
   if (first < 0 || last < first || last > program.program.size())
-    throw py::value_error("Program.run: steps " + std::to_string(first) + " to " + std::to_string(last) +
+    throw py::value_error(std::string(operation) + ": steps " + std::to_string(first) + " to " + std::to_string(last) +
                           " are not within the " + std::to_string(program.program.size()) + " steps");
 }
 
@@ -70,7 +70,7 @@ void PyProgram::bind_prediction(Array x, std::vector<Array> outputs, std::option
   check.out("x", x, dims_of(x));
   for (const Array& output : outputs) check.in("output", output, dims_of(output));
   const int64_t end = last.value_or(program.size());
-  check_range(*this, 0, end);
+  check_range("Program.bind_prediction", *this, 0, end);
   prediction_ = Prediction{x, dims_of(x), std::move(outputs), end};
 }
 
@@ -128,7 +128,7 @@ void bind_program(py::module_& m, ProgramClass& program) {
           "run",
           [](PyProgram& self, int64_t first, std::optional<int64_t> last, bool interruptible) {
             const int64_t end = last.value_or(self.program.size());
-            check_range(self, first, end);
+            check_range("Program.run", self, first, end);
             self.run(first, end, interruptible);
           },
           py::arg("first") = 0, py::arg("last") = py::none(), py::kw_only(), py::arg("interruptible") = true,
@@ -154,7 +154,7 @@ void bind_program(py::module_& m, ProgramClass& program) {
           "profile",
           [](PyProgram& self, int64_t first, std::optional<int64_t> last) {
             const int64_t end = last.value_or(self.program.size());
-            check_range(self, first, end);
+            check_range("Program.profile", self, first, end);
             std::vector<double> seconds(static_cast<size_t>(end - first));
             self.run(first, end, true, {}, {}, seconds.data());
             return seconds;

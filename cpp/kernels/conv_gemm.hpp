@@ -106,7 +106,6 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
   Plane* planes = reinterpret_cast<Plane*>(memory + l.planes);
   float* placed_rows = reinterpret_cast<float*>(memory + l.rows);
   float* panel = reinterpret_cast<float*>(memory + l.panel);
-  float* totals = reinterpret_cast<float*>(memory + l.totals);
   if (placed != block) {
     if (placed < 0) make_planes(p, g, d, planes);
     place_rows(p, d, prologue, x, first, rows, reinterpret_cast<float*>(memory + l.joined), placed_rows);
@@ -132,7 +131,7 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
     const bool fetches_x = next_follows && j == last_panel - 1;
     for (int64_t chain = 0; chain < sums.all; ++chain) {
       const int64_t begin = sums.begin(chain), end = sums.begin(chain + 1);
-      const bool last = chain == sums.all - 1, ends_group = last || (chain + 1) % sums.of_group == 0;
+      const bool last = chain == sums.all - 1;
       for_tiles<kPanelMR>(rows, [&](int64_t m, int64_t count) {
         with_rows<kPanelMR>(count, [&]<int MR>() {
           int64_t offsets[MR] = {};  // of the rows' first element in `target`
@@ -175,12 +174,11 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
               }
               for (int64_t i = 0; i < kDepth; i += kFetchDepth) multiply(i, kFetchDepth);
             }
-            if (chain % sums.of_group) tile.add_from(panel + m * kPanelNR, kPanelNR);
-            if (ends_group && chain >= sums.of_group) tile.add_from(totals + m * kPanelNR, kPanelNR);
+            if (chain) tile.add_from(panel + m * kPanelNR, kPanelNR);
             if (last)
               finish(tile, after, column, width, offsets, target);
             else
-              tile.store_to((ends_group ? totals : panel) + m * kPanelNR, kPanelNR);
+              tile.store_to(panel + m * kPanelNR, kPanelNR);
           };
           with_vectors(width, [&]<int kVectors>() { run_tile(Tile<MR, kVectors>()); });
         });

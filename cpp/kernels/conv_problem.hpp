@@ -5,9 +5,9 @@
 namespace fastcnn::FASTCNN_ISA {
 namespace gemm {
 
-constexpr int64_t kChainPlanes = 8;  // planes summed in one chain, whose weights stay in the L1 or L2 cache
+// Planes summed in one chain, whose weights stay in the L1 or L2 cache: errors grow with its length.
+constexpr int64_t kChainPlanes = 8;
 constexpr int64_t kChainPlanesOfWindow = 6;  // fewer where many chains make long sums
-constexpr int64_t kChainsOfGroup = 8;  // but for windows, whose groups are taps of several chains
 constexpr int64_t kTapPlanes = 5;    // planes of a tap from which on chains end with it
 constexpr int64_t kFetchDepth = 4;  // values of k between fetches of weights: many at once would hold up loads
 constexpr int64_t kFewPixels = 16;  // of a map for which reading the weights takes longer than multiplying them
@@ -178,10 +178,9 @@ FASTCNN_INLINE Depth depth(const Problem& p) {
     return {true, true, 1, taps * p.C, ceil_div(taps * p.C, side)};
   return {false, p.window > 1, taps, p.C, taps * ceil_div(p.C, side)};
 }
-// The chains of a sum: so many of each run of planes, which is a tap or all of them. Those of a group are added up
-// before they join the total, since rounding errors grow with the length of a sum.
+// The chains of a sum: so many of each run of planes, which is a tap or all of them.
 struct Chains {
-  int64_t planes, of_run, all, of_group;
+  int64_t planes, of_run, all;
   FASTCNN_INLINE int64_t begin(int64_t chain) const {
     return chain / of_run * planes + planes * (chain % of_run) / of_run;
   }
@@ -191,9 +190,7 @@ FASTCNN_INLINE Chains chains(const Depth& d) {
   const int64_t runs = of_tap < kTapPlanes ? 1 : taps, planes = d.planes / runs;
   const int64_t most = !d.window || planes == kChainPlanes ? kChainPlanes : kChainPlanesOfWindow;
   const int64_t of_run = larger(1, ceil_div(planes, most));
-  const bool by_tap = d.window && of_tap >= kTapPlanes;
-  const int64_t of_group = !by_tap ? kChainsOfGroup : of_run > 1 ? of_run : runs;
-  return {planes, of_run, runs * of_run, of_group};
+  return {planes, of_run, runs * of_run};
 }
 #if FASTCNN_TILES
 constexpr int64_t kPanelHead = 64;  // floats before the weights of a panel; see conv_tiles.hpp
@@ -346,8 +343,8 @@ FASTCNN_INLINE Strip strip(const Problem& p, const Grid& g) {
           ((p.OW - 1) * p.in_step_w + p.columns.count) * p.C};
 }
 
-// One worker's memory: the planes, a tile's rows of joined taps, the rows of a block or its strip, the sums of a panel,
-// the totals of earlier groups of chains; on tile registers also parts of weights and what each row needs.
+// One worker's memory: the planes, a tile's rows of joined taps, the rows of a block or its strip, the sums of a panel;
+// on tile registers also the totals of earlier chains, parts of weights and what each row needs.
 struct Layout {
   int64_t planes, joined, rows, panel, totals, parts, needs, bytes;
 };
@@ -385,9 +382,7 @@ FASTCNN_INLINE Layout layout(const Problem& p, const Grid& g, const Depth& d, bo
   l.joined = round_up(d.planes * static_cast<int64_t>(sizeof(Plane)), 64);
   l.rows = l.joined + (d.joined ? (kPanelMR * d.planes * kDepth + kLanes) * 4 : 0);
   l.panel = l.rows + g.block_rows * d.planes * kDepth * 4;
-  l.totals = l.panel + g.block_rows * kPanelNR * 4;
-  const Chains sums = chains(d);
-  l.parts = l.needs = l.bytes = l.totals + (sums.all > sums.of_group ? g.block_rows * kPanelNR * 4 : 0);
+  l.totals = l.parts = l.needs = l.bytes = l.panel + g.block_rows * kPanelNR * 4;
   return l;
 }
 

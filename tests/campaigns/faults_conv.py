@@ -174,15 +174,9 @@ FAULTS_CONV = [
     ),
     Fault(
         GEMM,
-        "const bool last = chain == sums.all - 1, ends_group",
-        "const bool last = true, ends_group",
+        "const bool last = chain == sums.all - 1;",
+        "const bool last = true;",
         "the epilogue runs after every chunk",
-    ),
-    Fault(
-        GEMM,
-        "tile.store_to((ends_group ? totals : panel) + m * kPanelNR, kPanelNR);",
-        "tile.store_to(panel + m * kPanelNR, kPanelNR);",
-        "the total of a group of chains is not kept",
     ),
     Fault(
         PROBLEM,

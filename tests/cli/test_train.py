@@ -352,6 +352,18 @@ def test_resume_without_a_backup_starts_from_the_beginning(pictures, tmp_path, c
     assert f"{tmp_path}/m.resume holds no interrupted run: training starts from the beginning" in out
 
 
+def test_a_run_that_fails_before_its_first_backup_leaves_nothing(pictures, tmp_path, capsys, monkeypatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("a batch that cannot be read")
+
+    monkeypatch.setattr(train.BackupAndRestore, "on_epoch_end", fail)
+    out = tmp_path / "models" / "m.safetensors"
+    out.parent.mkdir()
+    _, err = run(capsys, "train", str(pictures), "--image-size", "16", "--epochs", "1", "--out", str(out), code=1)
+    assert "a batch that cannot be read" in err
+    assert list(out.parent.iterdir()) == []
+
+
 # -- advice ------------------------------------------------------------------------------------------------------------
 
 

@@ -219,7 +219,7 @@ class BackupAndRestore(Callback):
         for path in (self.path, self.previous_path):
             if os.path.exists(path):
                 os.unlink(path)
-        if not os.listdir(self.backup_dir):
+        if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
             os.rmdir(self.backup_dir)
 
     def _save(self) -> None:
