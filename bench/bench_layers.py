@@ -54,9 +54,8 @@ def work(node: Any, batch: int) -> Iterator[dict[str, Any]]:
             np.zeros((R, S, C, layer.filters), np.float32), (H, W), strides=layer.strides, padding=step.padding(x)
         )
         P, Q = packed.output_size
-        direct = executed = FLOPS_PER_MAC * batch * P * Q * layer.filters * C * R * S
-        if packed.algorithm == "winograd":
-            executed = FLOPS_PER_MAC * batch * math.ceil(P / 4) * math.ceil(Q / 4) * 36 * C * layer.filters
+        direct = FLOPS_PER_MAC * batch * P * Q * layer.filters * C * R * S
+        executed = FLOPS_PER_MAC * batch * packed.products * layer.filters * C
         stride = f" s{layer.strides[0]}" if layer.strides[0] > 1 else ""
         pool = " pooled" if step.pool else ""
         yield {

@@ -67,13 +67,13 @@ using Algorithm = std::optional<std::string>;
 
 // The algorithm of that name, without one `choose`'s, or gemm where Winograd is switched off.
 template <class Choose>
-Conv2DAlgorithm algorithm_of(const Check& check, const Kernels& kernels, const Conv2DShape& s,
+Conv2DAlgorithm algorithm_of(const Check& check, const Kernels& kernels, const Conv2DShape& s, Conv2DPass pass,
                              const Algorithm& algorithm, const Choose& choose) {
   if (!algorithm) return winograd_enabled ? choose() : Conv2DAlgorithm::gemm;
   if (algorithm == "gemm") return Conv2DAlgorithm::gemm;
   if (algorithm != "winograd") check.fail("algorithm must be None, 'gemm' or 'winograd' but is '" + *algorithm + "'");
-  check.require(kernels.conv2d_can(s, Conv2DAlgorithm::winograd),
-                "algorithm 'winograd' needs a 3x3 window, strides 1 and dilation 1 but w is " +
+  check.require(kernels.conv2d_can(s, Conv2DAlgorithm::winograd, pass),
+                "algorithm 'winograd' needs a 3x3 window, strides 1 (forward also 2) and dilation 1 but w is " +
                     text({s.R, s.S, s.C, s.K}) + " with strides " + text({s.stride_h, s.stride_w}));
   return Conv2DAlgorithm::winograd;
 }
@@ -130,7 +130,8 @@ class PackedConv2D {
 
  private:
   void choose(const Check& check, const Algorithm& algorithm, bool batched) {
-    choice = algorithm_of(check, *kernels, shape, algorithm, [&] {
+    const Conv2DPass pass = backward_data ? Conv2DPass::backward_data : Conv2DPass::forward;
+    choice = algorithm_of(check, *kernels, shape, pass, algorithm, [&] {
       return (backward_data ? kernels->conv2d_backward_data_choose : kernels->conv2d_choose)(shape, batched);
     });
     choice = (backward_data ? kernels->conv2d_backward_data_variant : kernels->conv2d_variant)(shape, choice, batched);
@@ -296,8 +297,8 @@ void conv2d_backward_weights(PyProgram& p, Array x, Array dy, Array dw, Pair str
     check.apart("dw", dw, "prologue scale", std::get<1>(*prologue));
     check.apart("dw", dw, "prologue shift", std::get<2>(*prologue));
   }
-  const Conv2DAlgorithm choice =
-      algorithm_of(check, *p.kernels, s, algorithm, [&] { return p.kernels->conv2d_backward_weights_choose(s); });
+  const Conv2DAlgorithm choice = algorithm_of(check, *p.kernels, s, Conv2DPass::backward_weights, algorithm,
+                                              [&] { return p.kernels->conv2d_backward_weights_choose(s); });
   p.keep(x, dy, dw);
   p.append(
       "conv2d_backward_weights",
@@ -315,7 +316,10 @@ std::vector<std::string> conv2d_algorithms(Pair input_size, const std::vector<in
   check.require(!(backward_data && backward_weights), "backward_data and backward_weights are two operations");
   const Conv2DShape s = make_shape(check, 1, input_size, w_shape, strides, padding, dilation);
   const Kernels& k = kernels();
-  if (!k.conv2d_can(s, Conv2DAlgorithm::winograd)) return {"gemm"};
+  const Conv2DPass pass = backward_weights ? Conv2DPass::backward_weights
+                          : backward_data  ? Conv2DPass::backward_data
+                                           : Conv2DPass::forward;
+  if (!k.conv2d_can(s, Conv2DAlgorithm::winograd, pass)) return {"gemm"};
   const auto first = backward_weights ? k.conv2d_backward_weights_choose(s)
                      : backward_data  ? k.conv2d_backward_data_choose(s, batched)
                                       : k.conv2d_choose(s, batched);
@@ -337,6 +341,9 @@ void bind_conv(py::module_& m, ProgramClass& program) {
            py::arg("versions") = std::vector<Array>{}, py::arg("kept") = true)
       .def_property_readonly("algorithm", [](const PackedConv2D& self) { return name_of(self.choice); })
       .def_property_readonly("nbytes", [](const PackedConv2D& self) { return 4 * self.floats; })
+      .def_property_readonly(
+          "products", [](const PackedConv2D& self) { return self.kernels->conv2d_products(self.shape, self.choice); },
+          "Multiplications of one image for each input and output channel, forward; those with padding are counted.")
       .def_property_readonly("output_size", [](const PackedConv2D& self) { return Pair{self.shape.P, self.shape.Q}; })
       .def(
           "statistics_blocks",

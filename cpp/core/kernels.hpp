@@ -31,6 +31,7 @@ struct DenseShape {  // y[N,K] = x[N,C] w[C,K]
 
 // How a convolution is computed. The choice depends on the shape of one image, and on whether many images share the
 // weights each time these are packed, as in training: never on N, threads or timings.
+enum class Conv2DPass : int32_t { forward, backward_data, backward_weights };
 enum class Conv2DAlgorithm : int32_t {
   gemm = 0,
   winograd = 1,
@@ -117,7 +118,9 @@ struct Kernels {
   // -- conv: y[N,P,Q,K] = epilogue(conv(prologue(x[N,H,W,C]), w[R,S,C,K])) --------------------------------------------
   Conv2DAlgorithm (*conv2d_choose)(const Conv2DShape&, bool batched);
   Conv2DAlgorithm (*conv2d_variant)(const Conv2DShape&, Conv2DAlgorithm, bool batched);  // of gemm or winograd
-  bool (*conv2d_can)(const Conv2DShape&, Conv2DAlgorithm);
+  bool (*conv2d_can)(const Conv2DShape&, Conv2DAlgorithm, Conv2DPass);
+  // of one image, for each input and output channel; what the padding adds is counted
+  int64_t (*conv2d_products)(const Conv2DShape&, Conv2DAlgorithm);
   int64_t (*conv2d_packed_size)(const Conv2DShape&, Conv2DAlgorithm);  // floats
   void (*conv2d_pack)(const Conv2DShape&, Conv2DAlgorithm, const float* w, const float* scale, float* packed);
   int64_t (*conv2d_statistics_blocks)(const Conv2DShape&, Conv2DAlgorithm);

@@ -17,36 +17,42 @@ bool is_winograd(Conv2DAlgorithm algorithm) {
 }
 winograd::Problem winograd_forward(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
   const bool late = algorithm == Conv2DAlgorithm::winograd_late;
-  return {s.N, s.H, s.W, s.C, s.K, s.P, s.Q, s.pad_top, s.pad_left, late};
+  return {s.N, s.H, s.W, s.C, s.K, s.P, s.Q, s.pad_top, s.pad_left, late, s.stride_h == 2};
 }
 // dx is the convolution of dy with the turned window, padded by what the forward pass did not pad.
 winograd::Problem winograd_backward(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
   const bool late = algorithm == Conv2DAlgorithm::winograd_late;
-  return {s.N, s.P, s.Q, s.K, s.C, s.H, s.W, s.R - 1 - s.pad_top, s.S - 1 - s.pad_left, late};
-}
-bool winograd_fits(const Conv2DShape& s) {
-  return winograd::fits(s.R, s.S, s.stride_h, s.stride_w, s.dilation_h, s.dilation_w);
+  return {s.N, s.P, s.Q, s.K, s.C, s.H, s.W, s.R - 1 - s.pad_top, s.S - 1 - s.pad_left, late, false};
 }
 bool is_batched(Conv2DAlgorithm algorithm) { return algorithm == Conv2DAlgorithm::gemm_batched; }
 
 Conv2DAlgorithm variant(const winograd::Problem& p, Conv2DAlgorithm algorithm, bool batched) {
-  if (is_winograd(algorithm))
-    return winograd::transformed_late(p.C, p.K, p.P, p.Q, batched) ? Conv2DAlgorithm::winograd_late
-                                                                   : Conv2DAlgorithm::winograd;
+  if (is_winograd(algorithm)) {
+    const bool late = !p.strided && winograd::transformed_late(p.C, p.K, p.P, p.Q, batched);
+    return late ? Conv2DAlgorithm::winograd_late : Conv2DAlgorithm::winograd;
+  }
   return batched && p.P * p.Q <= gemm::kFewPixels ? Conv2DAlgorithm::gemm_batched : Conv2DAlgorithm::gemm;
 }
-Conv2DAlgorithm choose(const Conv2DShape& s, const winograd::Problem& p, bool batched) {
-  const bool pays = winograd_fits(s) && winograd::pays(p.C, p.K, p.P, p.Q, batched);
-  return variant(p, pays ? Conv2DAlgorithm::winograd : Conv2DAlgorithm::gemm, batched);
+Conv2DAlgorithm choose(const winograd::Problem& p, bool fits, bool batched) {
+  const bool winograd = fits && winograd::pays(p, batched);
+  return variant(p, winograd ? Conv2DAlgorithm::winograd : Conv2DAlgorithm::gemm, batched);
 }
 
 Conv2DAlgorithm conv2d_variant(const Conv2DShape& s, Conv2DAlgorithm algorithm, bool batched) {
   return variant(winograd_forward(s, algorithm), algorithm, batched);
 }
 Conv2DAlgorithm conv2d_choose(const Conv2DShape& s, bool batched) {
-  return choose(s, winograd_forward(s, Conv2DAlgorithm::winograd), batched);
+  const bool fits = winograd::fits(s) || winograd::fits_strided(s);
+  return choose(winograd_forward(s, Conv2DAlgorithm::winograd), fits, batched);
 }
-bool conv2d_can(const Conv2DShape& s, Conv2DAlgorithm algorithm) { return !is_winograd(algorithm) || winograd_fits(s); }
+bool conv2d_can(const Conv2DShape& s, Conv2DAlgorithm algorithm, Conv2DPass pass) {
+  const bool strided = algorithm == Conv2DAlgorithm::winograd && pass == Conv2DPass::forward;
+  return !is_winograd(algorithm) || winograd::fits(s) || (strided && winograd::fits_strided(s));
+}
+int64_t conv2d_products(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
+  if (!is_winograd(algorithm)) return s.P * s.Q * s.R * s.S;
+  return winograd::products(winograd_forward(s, algorithm));
+}
 int64_t conv2d_packed_size(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
   return is_winograd(algorithm) ? winograd::packed_size(winograd_forward(s, algorithm))
                                 : gemm::packed_size(gemm::forward_problem(s, is_batched(algorithm)));
@@ -77,7 +83,7 @@ Conv2DAlgorithm conv2d_backward_data_variant(const Conv2DShape& s, Conv2DAlgorit
   return variant(winograd_backward(s, algorithm), algorithm, batched);
 }
 Conv2DAlgorithm conv2d_backward_data_choose(const Conv2DShape& s, bool batched) {
-  return choose(s, winograd_backward(s, Conv2DAlgorithm::winograd), batched);
+  return choose(winograd_backward(s, Conv2DAlgorithm::winograd), winograd::fits(s), batched);
 }
 int64_t conv2d_backward_data_packed_size(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
   return is_winograd(algorithm) ? winograd::packed_size(winograd_backward(s, algorithm))
@@ -110,7 +116,7 @@ void conv2d_backward_data(const Conv2DShape& s, Conv2DAlgorithm algorithm, const
 }
 
 Conv2DAlgorithm conv2d_backward_weights_choose(const Conv2DShape& s) {
-  return winograd_fits(s) && weights::winograd_pays(s) ? Conv2DAlgorithm::winograd : Conv2DAlgorithm::gemm;
+  return winograd::fits(s) && weights::winograd_pays(s) ? Conv2DAlgorithm::winograd : Conv2DAlgorithm::gemm;
 }
 ScratchSize conv2d_backward_weights_scratch(const Conv2DShape& s, Conv2DAlgorithm algorithm) {
   if (is_winograd(algorithm)) return weights::winograd_scratch_size(s);
@@ -134,6 +140,7 @@ void fill_conv(Kernels& kernels) {
   kernels.conv2d_choose = conv2d_choose;
   kernels.conv2d_variant = conv2d_variant;
   kernels.conv2d_can = conv2d_can;
+  kernels.conv2d_products = conv2d_products;
   kernels.conv2d_packed_size = conv2d_packed_size;
   kernels.conv2d_pack = conv2d_pack;
   kernels.conv2d_statistics_blocks = conv2d_statistics_blocks;

@@ -43,7 +43,7 @@ struct WinogradGrid {
 };
 
 FASTCNN_INLINE winograd::Problem winograd_problem(const Conv2DShape& s) {
-  return {s.N, s.H, s.W, s.C, s.K, s.P, s.Q, s.pad_top, s.pad_left, false};
+  return {s.N, s.H, s.W, s.C, s.K, s.P, s.Q, s.pad_top, s.pad_left, false, false};
 }
 FASTCNN_INLINE WinogradGrid winograd_grid(const Conv2DShape& s) {
   WinogradGrid g;
@@ -139,7 +139,7 @@ static void transform_inputs_of_group(const Conv2DShape& s, const WinogradGrid& 
   for (int64_t i = 0; i < kTilesOfGroup; ++i) {
     const int64_t tile = group * kTilesOfGroup + i;
     if (tile < g.tiles.all)
-      winograd::find_pixels(p, g.tiles, x, tile, zeros, pixels[i]);
+      winograd::find_pixels(p, winograd::tile_at(g.tiles, tile), x, zeros, pixels[i]);
     else
       for (const float*& pixel : pixels[i]) pixel = zeros;
   }
@@ -149,7 +149,7 @@ static void transform_inputs_of_group(const Conv2DShape& s, const WinogradGrid& 
       for (int64_t i = 0; i < kTilesOfGroup; ++i) {
         vf u[kPoints];
         winograd::fetch_columns(pixels[smaller(i + 1, kTilesOfGroup - 1)], smaller(channel, s.C - 1));
-        winograd::transform_tile(pixels[i], zeros, channel, s.C, prologue, u);
+        winograd::transform_tile(pixels[i], winograd::kTile, winograd::kTile, zeros, channel, s.C, prologue, u);
         float* to = v + i * kSideX + c;
         for (int64_t f = 0; f < kPoints; ++f, to += g.v_plane) store(to, u[f]);
       }

@@ -21,19 +21,20 @@ struct Grid {
   int64_t depth, panels;  // C/side and K/kPanelNR rounded up
   int64_t packed_group, group, groups;  // panels of which 36 planes are packed, and multiplied, at a time; groups
   bool inner, by_point;
-  bool late;
+  bool late, strided, on_tiles;
   int64_t rows;  // of V and M in a plane: the chunk's tiles, on tile registers filled up to whole parts
   int64_t v_plane, m_plane;  // floats from one of the 36 planes to the next
   int64_t v_step;  // from one plane of channels of V to the next
 };
 
-constexpr int64_t kChainPlanes = 8;  // planes summed in one chain: errors grow with its length
 constexpr int64_t kPointBytes = int64_t{10} << 20;  // of V and M of a chunk that all share
 FASTCNN_INLINE Grid grid(const Problem& p) {
   Grid g;
   g.late = p.late;
-  g.tiles = tiling(p);
-  g.side = side(g.late);
+  g.strided = p.strided;
+  g.tiles = tiling(p, !p.strided && nested(p.late, p.P, p.Q));
+  g.on_tiles = on_tiles(p.late, p.strided);
+  g.side = side(p);
   g.depth = ceil_div(p.C, g.side);
   g.panels = ceil_div(p.K, kPanelNR);
   g.packed_group = g.late ? 1 : panels_of_packed_group(g.panels);
@@ -41,16 +42,16 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   // it for many tiles.
   int64_t limit;
   g.by_point = false;
-  if (on_tiles(g.late)) {
+  if (g.on_tiles) {
     g.inner = g.tiles.all < 128;
     g.group = g.inner ? (g.panels >= 16 ? 4 : 2) : kMostPanels;
     limit = g.inner ? 196 : p.C <= 64 ? 49 : 98;
   } else {
-    g.inner = g.late || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.tiles.all < 64;
+    g.inner = g.late || g.strided || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.tiles.all < 64;
     g.by_point = g.inner && !g.late;
     g.group = g.by_point ? g.panels : g.packed_group;
-    limit = g.by_point   ? kPointBytes / (kPoints * 4 * (g.depth * kDepth + g.panels * kPanelNR))
-            : g.inner    ? 96
+    limit = g.by_point ? kPointBytes / (4 * (all_planes(g.strided) * g.depth * kDepth + kPoints * g.panels * kPanelNR))
+            : g.inner  ? 96
             : p.C <= 256 ? 24
                          : 36;
     limit = larger(limit, kPanelMR);
@@ -58,13 +59,13 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   g.group = smaller(g.group, g.panels);
   g.groups = ceil_div(g.panels, g.group);
   g.chunks = larger(1, ceil_div(g.tiles.all, limit));
-  if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, on_tiles(g.late) ? 2 : 4);
+  if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, g.on_tiles ? 2 : 4);
   g.chunk = larger(1, ceil_div(g.tiles.all, g.chunks));
   g.chunks = ceil_div(g.tiles.all, g.chunk);
   g.rows = g.chunk;
   int64_t v_row = kDepth;
 #if FASTCNN_TILES
-  if (on_tiles(g.late)) {
+  if (g.on_tiles) {
     g.rows = tiles::padded_rows(g.chunk);
     v_row = tiles::kGroup;
   }
@@ -89,7 +90,7 @@ constexpr int64_t kPartsOfU = tiles::kGroupsB * tiles::kGroupParts;
 FASTCNN_INLINE int64_t parts_of_v_plane(const Grid& g) { return tiles::kParts * g.rows * tiles::kRowParts; }
 #endif
 FASTCNN_INLINE int64_t v_bytes(const Grid& g) {
-  return round_up(larger(kPoints * g.v_plane, g.depth * g.v_step) * 4, 4096);
+  return round_up(larger(all_planes(g.strided) * g.v_plane, g.depth * g.v_step) * 4, 4096);
 }
 FASTCNN_INLINE int64_t m_bytes(const Grid& g) { return round_up(kPoints * g.m_plane * 4, 64); }
 FASTCNN_INLINE Layout layout(const Grid& g) {
@@ -100,7 +101,7 @@ FASTCNN_INLINE Layout layout(const Grid& g) {
   l.parts = l.u + (g.late ? late::kStored * late::kUPoint * 4 : 0);
   l.zeros = l.parts;
 #if FASTCNN_TILES
-  if (on_tiles(g.late)) l.zeros += (kPartsOfU + g.depth * parts_of_v_plane(g)) * 4;
+  if (g.on_tiles) l.zeros += (kPartsOfU + g.depth * parts_of_v_plane(g)) * 4;
 #endif
   l.bytes = l.zeros + g.depth * g.side * 4;
   return l;
@@ -110,23 +111,41 @@ FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
   return {g.inner ? v_bytes(g) + (g.by_point ? m_bytes(g) : 0) : 0, layout(g).bytes};
 }
 // V of tiles first..first+count-1, which are tiles `place`.. of the chunk
+static void transform_strided(const Problem& p, const Grid& g, const Prologue& prologue, const float* x, int64_t first,
+                              int64_t count, int64_t place, const float* zeros, float* v) {
+  const float* found[2][strided::kPixels];
+  strided::find_pixels(p, tile_at(g.tiles, first), x, zeros, found[0]);
+  for (int64_t i = 0; i < count; ++i) {
+    const float* const* const pixels = found[i % 2];
+    const float** const ahead = found[(i + 1) % 2];
+    strided::find_pixels(p, tile_at(g.tiles, smaller(first + i + 1, g.tiles.all - 1)), x, zeros, ahead);
+    for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {
+      if (c % kDepth == 0) strided::fetch_pixels(ahead, smaller(c, p.C - 1));
+      float* const out = v + c / kDepth * g.v_step + (place + i) * kDepth + c % kDepth;
+      strided::transform_tile(pixels, zeros, c, p.C, prologue, out, g.v_plane);
+    }
+  }
+}
 static void transform_input(const Problem& p, const Grid& g, const Prologue& prologue, const float* x, int64_t first,
                             int64_t count, int64_t place, const float* zeros, float* v) {
+  if (g.strided) return transform_strided(p, g, prologue, x, first, count, place, zeros, v);
   const float* pixels[2][kPoints];
-  find_pixels(p, g.tiles, x, first, zeros, pixels[0]);
-  for (int64_t i = 0; i < count; ++i) {
+  TileAt at = tile_at(g.tiles, first), next = at;
+  find_pixels(p, at, x, zeros, pixels[0]);
+  for (int64_t i = 0; i < count; ++i, at = next) {
     const float* const* const rows = pixels[i % 2];
     const float** const ahead = pixels[(i + 1) % 2];
-    find_pixels(p, g.tiles, x, smaller(first + i + 1, g.tiles.all - 1), zeros, ahead);
+    next = tile_at(g.tiles, smaller(first + i + 1, g.tiles.all - 1));
+    find_pixels(p, next, x, zeros, ahead);
 #if FASTCNN_TILES
-    if (on_tiles(g.late)) {
+    if (g.on_tiles) {
       for (int64_t d = 0; d < g.depth; ++d) {
         float* out = v + (d * g.rows + place + i) * tiles::kGroup;
         vf low[kPoints], high[kPoints];
         fetch_columns(ahead, smaller(d * g.side, p.C - 1));
         fetch_columns(ahead, smaller(d * g.side + kLanes, p.C - 1));
-        transform_tile(rows, zeros, d * g.side, p.C, prologue, low);
-        transform_tile(rows, zeros, d * g.side + kLanes, p.C, prologue, high);
+        transform_tile(rows, kTile, kTile, zeros, d * g.side, p.C, prologue, low);
+        transform_tile(rows, kTile, kTile, zeros, d * g.side + kLanes, p.C, prologue, high);
         for (int64_t f = 0; f < kPoints; ++f, out += g.v_plane) {
           store(out, low[f]);
           store(out + kLanes, high[f]);
@@ -139,22 +158,42 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
       float* out = v + c / kDepth * g.v_step + (place + i) * kDepth + c % kDepth;
       vf u[kPoints];
       fetch_columns(ahead, smaller(c, p.C - 1));
-      transform_tile(rows, zeros, c, p.C, prologue, u);
-      for (int64_t f = 0; f < kPoints; ++f) store(out + f * g.v_plane, u[f]);
+      if (at.whole()) {
+        transform_tile(rows, kTile, kTile, zeros, c, p.C, prologue, u);
+        for (int64_t f = 0; f < kPoints; ++f) store(out + f * g.v_plane, u[f]);
+      } else {
+        transform_tile(rows, at.rows, at.columns, zeros, c, p.C, prologue, u);
+        for (int64_t f = 0; f < kPoints; ++f)
+          if (at.has(f)) store(out + f * g.v_plane, u[f]);
+      }
     }
   }
 }
 
-// M of one point and the panels of so many columns: a GEMM of [count tiles, C] x [C, columns]; next: the weights that
-// follow
-static void multiply_point(const Grid& g, int64_t columns, int64_t count, const float* v, const float* u,
-                           const float* next, float* m) {
+// The tiles of a chunk that have a point, counted from the chunk's first
+FASTCNN_INLINE Range tiles_of_point(const Grid& g, int64_t chunk, int64_t f) {
+  const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles.all - first);
+  if (planes_of_point(g.strided, f) == 0) return {0, 0};
+  const Range all = tiles_of_point(g.tiles, f);
+  const int64_t begin = larger(0, all.begin - first);
+  return {begin, larger(begin, smaller(count, all.end - first))};
+}
+
+// M of one point, the tiles that have it and the panels of so many columns: a GEMM of [tiles, C] x [C, columns]; next:
+// the weights that follow
+static void multiply_point(const Grid& g, int64_t f, int64_t columns, const Range& tiles, const float* v,
+                           const float* u, const float* next, float* m) {
   constexpr int64_t kPlane = kDepth * kPanelNR;
-  const int64_t chunks = ceil_div(g.depth, kChainPlanes);
-  for (; columns > 0; columns -= kPanelNR, u += g.depth * kPlane, m += g.rows * kPanelNR)
+  const int64_t count = tiles.end - tiles.begin, depth = planes_of_point(g.strided, f) * g.depth;
+  v += planes_before(g.strided, f) * g.v_plane + tiles.begin * kDepth;
+  m += f * g.m_plane + tiles.begin * kPanelNR;
+  const int64_t chunks = ceil_div(depth, gemm::kChainPlanes);
+  for (; columns > 0; columns -= kPanelNR, u += depth * kPlane, m += g.rows * kPanelNR)
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const int64_t begin = g.depth * chunk / chunks, end = g.depth * (chunk + 1) / chunks;
+      const int64_t begin = depth * chunk / chunks, end = depth * (chunk + 1) / chunks;
       const bool last = chunk == chunks - 1 && columns <= kPanelNR;
+      const float* rows_of[gemm::kChainPlanes];
+      for (int64_t d = begin; d < end; ++d) rows_of[d - begin] = v + d / g.depth * g.v_plane + d % g.depth * g.v_step;
       for_tiles<kPanelMR>(count, [&](int64_t t, int64_t rows) {
         with_rows<kPanelMR>(rows, [&]<int MR>() {
           const auto run_tile = [&](auto tile) FASTCNN_LAMBDA {
@@ -162,7 +201,7 @@ static void multiply_point(const Grid& g, int64_t columns, int64_t count, const 
             Ahead ahead(last ? next : u + end * kPlane, end - begin, t, rows, count);
             for (int64_t d = begin; d < end; ++d) {
               ahead.fetch();
-              tile.multiply(BlockA<kDepth, 1>{v + (d * g.rows + t) * kDepth}, u + d * kPlane, kPanelNR, kDepth);
+              tile.multiply(BlockA<kDepth, 1>{rows_of[d - begin] + t * kDepth}, u + d * kPlane, kPanelNR, kDepth);
             }
             if (chunk) tile.add_from(m + t * kPanelNR, kPanelNR);
             tile.store_to(m + t * kPanelNR, kPanelNR);
@@ -236,10 +275,20 @@ static void transform_output(const Problem& p, const Grid& g, const Epilogue& ep
           }
       const float* from = m + (c / kPanelNR * g.rows + i) * kPanelNR + c % kPanelNR;
       vf t[4 * 6], out[16];
-      for (int64_t s = 0; s < 6; ++s) {
-        const auto load_m = [&](int64_t r) FASTCNN_LAMBDA { return load(from + (r * 6 + s) * g.m_plane); };
-        output_pass(load_m(0), load_m(1), load_m(2), load_m(3), load_m(4), load_m(5), t + s, 6);
-      }
+      // has(r, s): whether the tile has that point
+      const auto pass_columns = [&](const auto& has) FASTCNN_LAMBDA {
+        for (int64_t s = 0; s < 6; ++s) {
+          const auto load_m = [&](int64_t r)
+                                  FASTCNN_LAMBDA { return has(r, s) ? load(from + (r * 6 + s) * g.m_plane) : vf{}; };
+          output_pass(load_m(0), load_m(1), load_m(2), load_m(3), load_m(4), load_m(5), t + s, 6);
+        }
+      };
+      if (g.strided)
+        pass_columns([](int64_t r, int64_t s) FASTCNN_LAMBDA { return r > 0 && s > 0; });
+      else if (at.whole())
+        pass_columns([](int64_t, int64_t) FASTCNN_LAMBDA { return true; });
+      else
+        pass_columns([&](int64_t r, int64_t s) FASTCNN_LAMBDA { return at.has(r * 6 + s); });
       for (int64_t r = 0; r < 4; ++r) {
         const vf* row = t + r * 6;
         output_pass(row[0], row[1], row[2], row[3], row[4], row[5], out + r * 4, 1);
@@ -332,10 +381,11 @@ static void chunk_statistics(const Problem& p, const Grid& g, int64_t first, int
 }
 
 // Where the weights of a panel begin, in its group's first plane or, transformed late, as they are
-FASTCNN_INLINE const float* weights_of(const Grid& g, const float* packed, int64_t panel) {
+FASTCNN_INLINE const float* weights_of(const Grid& g, const float* packed, int64_t panel, int64_t f = 0) {
   if (g.late) return packed + panel * g.depth * kLatePlane;
-  const int64_t first = panel / g.packed_group * g.packed_group;
-  return packed + (kPoints * first + panel - first) * g.depth * g.side * kPanelNR;
+  const int64_t first = panel / g.packed_group * g.packed_group, panels = smaller(g.packed_group, g.panels - first);
+  const int64_t before = all_planes(g.strided) * first + planes_before(g.strided, f) * panels;
+  return packed + (before + (panel - first) * planes_of_point(g.strided, f)) * g.depth * g.side * kPanelNR;
 }
 // Floats from one of the 36 planes of a panel's weights to the next
 FASTCNN_INLINE int64_t u_plane(const Grid& g, int64_t panel) {
@@ -358,18 +408,20 @@ static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue,
                       const float* v, const float* packed, float* y, float* m, float* u,
                       [[maybe_unused]] float* parts) {
   const int64_t count = smaller(g.chunk, g.tiles.all - chunk * g.chunk);
-  const int64_t panel = group * g.group, panels = smaller(g.group, g.panels - panel), plane = u_plane(g, panel);
+  const int64_t panel = group * g.group, panels = smaller(g.group, g.panels - panel);
   const float* const weights = weights_of(g, packed, panel);
   const int64_t columns = smaller(panels * kPanelNR, p.K - panel * kPanelNR);
-  if (g.late) late::multiply({v, g.v_plane, g.rows, g.depth, weights, m, g.m_plane}, columns, count, u);
+  Range tiles[kPoints];
+  for (int64_t f = 0; f < kPoints; ++f) tiles[f] = tiles_of_point(g, chunk, f);
+  if (g.late) late::multiply({v, g.v_plane, g.rows, g.depth, weights, m, g.m_plane, tiles}, columns, count, u);
 #if FASTCNN_TILES
-  else if (on_tiles(g.late))
-    multiply_on_tiles(g, panels, count, v, weights, plane, parts, m);
+  else if (g.on_tiles)
+    multiply_on_tiles(g, panels, count, v, weights, u_plane(g, panel), parts, m);
 #endif
   else
     for (int64_t f = 0; f < kPoints; ++f)
-      multiply_point(g, columns, count, v + f * g.v_plane, weights + f * plane, weights + (f + 1) * plane,
-                     m + f * g.m_plane);
+      multiply_point(g, f, columns, tiles[f], v, weights_of(g, packed, panel, f), weights_of(g, packed, panel, f + 1),
+                     m);
   finish_panels(p, g, epilogue, chunk, panel, panels, m, y);
 }
 
@@ -377,15 +429,14 @@ static void run_group(const Problem& p, const Grid& g, const Epilogue& epilogue,
 static void run_by_point(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t chunk, const float* v,
                          const float* packed, float* y, float* m) {
   const int64_t count = smaller(g.chunk, g.tiles.all - chunk * g.chunk);
-  const auto weights = [&](int64_t f, int64_t panel) { return weights_of(g, packed, panel) + f * u_plane(g, panel); };
+  const auto weights = [&](int64_t f, int64_t panel) { return weights_of(g, packed, panel, f); };
   parallel_for_tasks(kPoints, count * kPoints * p.C * p.K, [&](int64_t f, int) {
     for (int64_t panel = 0; panel < g.panels; panel += g.packed_group) {
       const int64_t panels = smaller(g.packed_group, g.panels - panel);
       const bool last = panel + panels == g.panels;
       const int64_t columns = smaller(panels * kPanelNR, p.K - panel * kPanelNR);
-      multiply_point(g, columns, count, v + f * g.v_plane, weights(f, panel),
-                     last ? weights(f + 1, 0) : weights(f, panel + panels),
-                     m + f * g.m_plane + panel * g.rows * kPanelNR);
+      multiply_point(g, f, columns, tiles_of_point(g, chunk, f), v, weights(f, panel),
+                     last ? weights(f + 1, 0) : weights(f, panel + panels), m + panel * g.rows * kPanelNR);
     }
   });
   parallel_for_tasks(g.panels, count * 16 * kMoved * p.K, [&](int64_t panel, int) {
@@ -447,9 +498,12 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
   }
 }
 
-FASTCNN_INLINE bool fits(int64_t R, int64_t S, int64_t stride_h, int64_t stride_w, int64_t dilation_h,
-                         int64_t dilation_w) {
-  return R == 3 && S == 3 && stride_h == 1 && stride_w == 1 && dilation_h == 1 && dilation_w == 1;
+FASTCNN_INLINE bool fits(const Conv2DShape& s) {
+  return s.R == 3 && s.S == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1;
+}
+// The forward pass alone
+FASTCNN_INLINE bool fits_strided(const Conv2DShape& s) {
+  return s.R == 3 && s.S == 3 && s.stride_h == 2 && s.stride_w == 2 && s.dilation_h == 1 && s.dilation_w == 1;
 }
 
 // In products of Winograd: a weight, since it comes from memory; its transform when used; the transforms of an input
@@ -460,24 +514,35 @@ constexpr double kLateCost = kLanes == 16 ? 320 : 220;
 constexpr double kLateCostInRegisters = kLanes == 16 ? 100 : 170, kLateTileCost = kLanes == 16 ? 26 : 0;
 constexpr double kInputCost = FASTCNN_TILES ? 17 : 4.7, kOutputCost = FASTCNN_TILES ? 17 : 3.3;
 constexpr double kDirectCost = FASTCNN_TILES ? 0.64 : 0.8;
+// Strides of 2: the same for weights of the shared schedule, which are fetched ahead, and, of many images, for packing
+// them; bytes of weights at most
+constexpr double kStridedWeightCost = kLanes == 16 ? 4.7 : 1.4, kPackCost = 0.5;
+constexpr int64_t kMostStridedWeights = int64_t{32} << 20;
 // Of few tiles, where the direct convolution has few rows: up to a quarter more for one image is well spent, since
 // batches, whose algorithm is that of one image, take a half or a third.
 constexpr double kDirectCostBesideLate = 1.2 * 1.25;
 
 // Worth it for one image: products, transforms and, unless many images share them, weights of both ways.
-FASTCNN_INLINE bool pays(int64_t C, int64_t K, int64_t P, int64_t Q, bool batched) {
-  if (C < 16 || K < 16) return false;
-  const int64_t tiles = ceil_div(P, kTile) * ceil_div(Q, kTile);
-  const double transforms = kInputCost / static_cast<double>(K) + kOutputCost / static_cast<double>(C);
-  const double products = kPoints * static_cast<double>(tiles) * (1 + transforms);
-  const double direct = 9 * static_cast<double>(P * Q);
-  if (transformed_late(C, K, P, Q, batched) && (!FASTCNN_TILES || P * Q <= gemm::kFewPixels)) {
-    const double late =
+FASTCNN_INLINE bool pays(const Problem& convolution, bool batched) {
+  Problem p = convolution;
+  if (p.C < 16 || p.K < 16) return false;
+  p.late = !p.strided && transformed_late(p.C, p.K, p.P, p.Q, batched);
+  const int64_t tiles = ceil_div(p.P, kTile) * ceil_div(p.Q, kTile);
+  const double transforms = kInputCost / static_cast<double>(p.K) + kOutputCost / static_cast<double>(p.C);
+  const double multiplied = static_cast<double>(products(p)) * (1 + transforms);
+  const double direct = 9 * static_cast<double>(p.P * p.Q);
+  if (p.strided) {
+    const double weights = static_cast<double>(all_planes(true)) * (batched ? kPackCost : kStridedWeightCost);
+    const bool faster = multiplied + weights < kDirectCost * direct + 9 * kWeightCost;
+    return faster && !FASTCNN_TILES && all_planes(true) * p.C * p.K * 4 <= kMostStridedWeights;
+  }
+  if (p.late && (!FASTCNN_TILES || p.P * p.Q <= gemm::kFewPixels)) {
+    const double transformed =
         in_registers(tiles) ? kLateCostInRegisters + kLateTileCost * static_cast<double>(tiles) : kLateCost;
-    return products + late < kDirectCostBesideLate * direct;
+    return multiplied + transformed < kDirectCostBesideLate * direct;
   }
   const double weights = batched ? 0 : kWeightCost;
-  return products + kPoints * weights < kDirectCost * direct + 9 * weights;
+  return multiplied + kPoints * weights < kDirectCost * direct + 9 * weights;
 }
 
 }  // namespace winograd

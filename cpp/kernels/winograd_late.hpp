@@ -87,6 +87,7 @@ struct Operands {
   const float* w;  // [depth][9][kLateTap]
   float* m;        // [36][tiles][kPanelNR]
   int64_t m_plane;
+  const Range* tiles;  // that have a point; in registers all
 };
 
 // One plane of channels and one vector of outputs: continues the chains sums[36][T][kLanes], or begins them.
@@ -150,30 +151,42 @@ FASTCNN_INLINE void store_rows_of_u(const float* w, int64_t planes, float* u) {
     }
 }
 
-static void multiply_by_tiles(const Operands& o, int64_t columns, int64_t count, float* u) {
+static void multiply_by_tiles(const Operands& o, int64_t columns, float* u) {
   const int64_t chunks = ceil_div(o.depth, kLatePlanes);
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t begin = o.depth * chunk / chunks, planes = o.depth * (chunk + 1) / chunks - begin;
     each<kParts>([&]<int64_t part>() FASTCNN_LAMBDA {
       store_rows_of_u<part>(o.w + begin * kLatePlane, planes, u);
-      for_tiles<kPanelMR>(count, [&](int64_t t, int64_t rows) {
-        with_rows<kPanelMR>(rows, [&]<int MR>() {
-          const auto run_tile = [&](auto tile, int64_t s) FASTCNN_LAMBDA {
-            const int64_t f = kOrder[part * kRows + s / 6] * 6 + s % 6;
-            const float* const v = o.v + f * o.v_plane + (begin * o.v_rows + t) * kDepth;
-            float* const sums = o.m + f * o.m_plane + t * kPanelNR;
-            tile.zero();
-            for (int64_t d = 0; d < planes; ++d)
-              tile.multiply(BlockA<kDepth, 1>{v + d * o.v_rows * kDepth}, u + s * kUPoint + d * kPlane, kPanelNR,
-                            kDepth);
-            if (chunk) tile.add_from(sums, kPanelNR);
-            tile.store_to(sums, kPanelNR);
-          };
-          with_vectors(columns, [&]<int kVectors>() {
-            for (int64_t s = 0; s < kStored; ++s) run_tile(Tile<MR, kVectors>(), s);
+      const auto point = [](int64_t s) { return kOrder[part * kRows + s / 6] * 6 + s % 6; };
+      // Points of the same tiles one after the other: the number of rows is then known for all of them.
+      int64_t done = 0;
+      for (int64_t first = 0; first < kStored; ++first) {
+        if (done >> first & 1) continue;
+        const Range range = o.tiles[point(first)];
+        int64_t same = 0;
+        for (int64_t s = first; s < kStored; ++s)
+          if (o.tiles[point(s)].begin == range.begin && o.tiles[point(s)].end == range.end) same |= int64_t{1} << s;
+        done |= same;
+        for_tiles<kPanelMR>(range.end - range.begin, [&](int64_t i, int64_t rows) {
+          with_rows<kPanelMR>(rows, [&]<int MR>() {
+            const auto run_tile = [&](auto tile, int64_t s) FASTCNN_LAMBDA {
+              const int64_t t = range.begin + i, f = point(s);
+              const float* const v = o.v + f * o.v_plane + (begin * o.v_rows + t) * kDepth;
+              float* const sums = o.m + f * o.m_plane + t * kPanelNR;
+              tile.zero();
+              for (int64_t d = 0; d < planes; ++d)
+                tile.multiply(BlockA<kDepth, 1>{v + d * o.v_rows * kDepth}, u + s * kUPoint + d * kPlane, kPanelNR,
+                              kDepth);
+              if (chunk) tile.add_from(sums, kPanelNR);
+              tile.store_to(sums, kPanelNR);
+            };
+            with_vectors(columns, [&]<int kVectors>() {
+              for (int64_t s = first; s < kStored; ++s)
+                if (same >> s & 1) run_tile(Tile<MR, kVectors>(), s);
+            });
           });
         });
-      });
+      }
     });
   }
 }
@@ -183,7 +196,7 @@ static void multiply(const Operands& o, int64_t columns, int64_t count, float* u
   if (in_registers(o.v_rows))
     with_rows<kTilesInRegisters>(count, [&]<int T>() { multiply_in_registers<T>(o, ceil_div(columns, kLanes)); });
   else
-    multiply_by_tiles(o, columns, count, u);
+    multiply_by_tiles(o, columns, u);
 }
 
 }  // namespace late

@@ -4,7 +4,7 @@
 // that no batch shares are packed as they are, [panel][C/kDepth][9][kLateTap]: U is four times the weights, and memory
 // is slower than the transform.
 #pragma once
-#include "kernels/winograd_transforms.hpp"
+#include "kernels/winograd_strided.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace winograd {
@@ -32,13 +32,25 @@ FASTCNN_INLINE bool transformed_late(int64_t C, int64_t K, int64_t P, int64_t Q,
   return !batched && bytes > kept && tiles <= (FASTCNN_TILES ? kTilesInRegisters : 24);
 }
 
-// Products on tile registers, but for weights transformed late: their products are few.
-FASTCNN_INLINE bool on_tiles(bool late) { return FASTCNN_TILES && !late; }
-FASTCNN_INLINE int64_t side(bool late) { return on_tiles(late) ? 2 * kDepth : kDepth; }
+// Products on tile registers, but for weights transformed late, whose products are few, and for strides of 2, which
+// they compute faster without Winograd.
+FASTCNN_INLINE bool on_tiles(bool late, bool strided) { return FASTCNN_TILES && !late && !strided; }
+// Not beside tile registers, nor for maps of few tiles: then a point has too few rows to keep the multipliers busy,
+// unless many images bring more.
+FASTCNN_INLINE bool nested(bool late, int64_t P, int64_t Q) {
+  return !on_tiles(late, false) && ceil_div(P, kTile) * ceil_div(Q, kTile) > (late ? 4 : 1);
+}
+// Products of an image for each input and output channel
+FASTCNN_INLINE int64_t products(const Problem& p) {
+  const int64_t rows = ceil_div(p.P, kTile), columns = ceil_div(p.Q, kTile);
+  if (p.strided || !nested(p.late, p.P, p.Q)) return all_planes(p.strided) * rows * columns;
+  return (p.P + 2 * rows) * (p.Q + 2 * columns);
+}
+FASTCNN_INLINE int64_t side(const Problem& p) { return on_tiles(p.late, p.strided) ? 2 * kDepth : kDepth; }
 
 FASTCNN_INLINE int64_t packed_size(const Problem& p) {
-  const int64_t panels = ceil_div(p.K, kPanelNR), depth = round_up(p.C, side(p.late));
-  return panels * (p.late ? depth / kDepth * kLatePlane : kPoints * depth * kPanelNR);
+  const int64_t panels = ceil_div(p.K, kPanelNR), depth = round_up(p.C, side(p));
+  return panels * (p.late ? depth / kDepth * kLatePlane : all_planes(p.strided) * depth * kPanelNR);
 }
 
 // U = G g G^T in double, rounded once, or g where it is transformed late. `turned`: weights for
@@ -92,15 +104,18 @@ static void pack(const Problem& p, const float* w, const float* scale, bool turn
   const int64_t C = p.C, K = p.K;
   const bool late = p.late;
   const Weights weights{w, scale, C, K, turned};
-  const int64_t depth = round_up(C, side(late)), panels = ceil_div(K, kPanelNR);
+  const int64_t depth = round_up(C, side(p)), panels = ceil_div(K, kPanelNR);
   const int64_t group = panels_of_packed_group(panels);
   constexpr int64_t kRows = kDepth;  // channels a task
   parallel_for_tasks(panels * (depth / kRows), 36 * C * K * 4, [&](int64_t task, int) {
     const int64_t panel = task / (depth / kRows), c0 = task % (depth / kRows) * kRows;
     const int64_t first = panel / group * group, group_panels = smaller(group, panels - first);
     float* plane = packed + (panel * depth + c0) / kDepth * kLatePlane;
-    const int64_t f_step = group_panels * depth * kPanelNR;
-    float* to = packed + (kPoints * first + panel - first) * depth * kPanelNR + c0 * kPanelNR;
+    // Channel c0 of plane i of point f
+    const auto plane_at = [&](int64_t f, int64_t i) {
+      const int64_t before = all_planes(p.strided) * first + planes_before(p.strided, f) * group_panels;
+      return packed + ((before + (panel - first) * planes_of_point(p.strided, f) + i) * depth + c0) * kPanelNR;
+    };
     for (int64_t c1 = 0; c1 < kRows; c1 += Weights::kAtOnce)
       for (int64_t k = 0; k < kPanelNR; k += kNR) {
         double g[Weights::kAtOnce][9][kNR];
@@ -112,10 +127,16 @@ static void pack(const Problem& p, const float* w, const float* scale, bool turn
                 plane[tap * kLateTap + c * kPanelNR + k + i] = static_cast<float>(g[c - c1][tap][i]);
             continue;
           }
-          float u[kPoints][kNR];
-          Weights::transform(g[c - c1], u);
+          float u[strided::kPlanes][kNR];
+          if (p.strided)
+            strided::transform_weights(g[c - c1], u);
+          else
+            Weights::transform(g[c - c1], u);
           for (int64_t f = 0; f < kPoints; ++f)
-            for (int64_t i = 0; i < kNR; ++i) to[f * f_step + c * kPanelNR + k + i] = u[f][i];
+            for (int64_t plane_of_f = 0; plane_of_f < planes_of_point(p.strided, f); ++plane_of_f) {
+              float* const to = plane_at(f, plane_of_f) + c * kPanelNR + k;
+              for (int64_t i = 0; i < kNR; ++i) to[i] = u[planes_before(p.strided, f) + plane_of_f][i];
+            }
         }
       }
   });

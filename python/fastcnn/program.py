@@ -17,7 +17,7 @@ from fastcnn import _core
 from fastcnn.fuse import active_nodes, fuse, lower, with_loss
 from fastcnn.graph import Node, topological
 from fastcnn.layers.base import Array, Bounds, Layer, Padding, Pair, Slots, Step
-from fastcnn.layers.conv import ALGORITHMS, FusedConv2D, algorithm_changes
+from fastcnn.layers.conv import FusedConv2D, algorithm_changes
 from fastcnn.layers.norm import BatchNormalization, FusedBatchNormalization, Merged
 from fastcnn.liveness import CacheSpec, Lifetimes, cache_name, dy_name, lifetimes, recomputing, y_name
 from fastcnn.losses import Loss
@@ -29,6 +29,7 @@ from fastcnn.schedule import Schedule
 if TYPE_CHECKING:
     from fastcnn.layers.conv import Conv2D
     from fastcnn.layers.dropout import Dropout, DropoutStep
+    from fastcnn.optimizers.base import Gradient
 
 _FLOAT32 = np.dtype(np.float32)
 _DIVIDED_AT = 8  # samples: the batch whose sizes decide where a recipe is divided to be recomputed
@@ -80,7 +81,7 @@ class Packer:
             dilation=layer.dilation_rate,
             backward_data=backward_data,
             batched=not self._kept,
-            algorithm=ALGORITHMS[layer.algorithm],
+            algorithm=layer.engine_algorithm(backward_data),
             bias=None if bias is None else bias.memory,
             batch_norm=batch_norm,
             versions=[w.version for w in read if w is not None],
@@ -138,7 +139,7 @@ class Training(Protocol):
     def random_state(self, layer: Dropout, call: int) -> NDArray[np.int64]: ...
     def emit_begin(self, program: _core.Program) -> None: ...
     def emit_penalties(self, program: _core.Program, at_once: bool = False) -> None: ...
-    def emit_kernel(self, program: _core.Program, kernel: Parameter, gradient: Array | _core.DenseGradient) -> None: ...
+    def emit_kernel(self, program: _core.Program, kernel: Parameter, gradient: Gradient) -> None: ...
     def emit_update(
         self, program: _core.Program, begin: int | None = None, in_parts: bool = False, at_once: bool = False
     ) -> UpdateSteps: ...
@@ -160,7 +161,7 @@ class Emitter(_core.Program):
     ) -> None:
         super().__init__(scratch)
         self.at_once: Set[Parameter] = training.at_once if training is not None and at_once else frozenset()
-        self._known: list[tuple[Parameter, Array | _core.DenseGradient]] = []  # gradients of kernels not changed yet
+        self._known: list[tuple[Parameter, Gradient]] = []  # gradients of kernels not changed yet
         self._trained = trained
         self._constants = constants
         self._variables = variables
@@ -384,7 +385,7 @@ class BoundProgram:
             training.emit_begin(emitter)
         for step, s in zip(steps, slots, strict=True):
             step.emit_forward(s, emitter)
-        lost = len(emitter)
+        loss_end = len(emitter)
         for i, again in layout.schedule.backward:
             if again:
                 emitter.emit_again(steps[i], later[i])
@@ -392,12 +393,12 @@ class BoundProgram:
                 steps[i].emit_backward(later[i], emitter)
                 emitter.emit_kernels()
             if steps[i] is recipe.outputs[0].layer:
-                lost = len(emitter)  # a loss and its gradient are one step
+                loss_end = len(emitter)  # a loss and its gradient are one step
         at_once = bool(emitter.at_once)
         if training is not None:
             training.emit_penalties(emitter, at_once)
         self.backward_end = len(emitter)
-        self._computed = lost if at_once else self.backward_end
+        self._computed = loss_end if at_once else self.backward_end
         self._training = training
         self._update = None if training is None else training.emit_update(emitter, self._computed, in_parts, at_once)
 

@@ -70,13 +70,18 @@ class ConvCase:
 
     @property
     def winograd(self) -> bool:
+        """Whether both gradients can be computed by Winograd."""
         return (self.R, self.S) == (3, 3) and self.strides == self.dilation == (1, 1)
+
+    @property
+    def winograd_forward(self) -> bool:
+        return (self.R, self.S) == (3, 3) and self.strides in ((1, 1), (2, 2)) and self.dilation == (1, 1)
 
     def algorithms(self, backward_data: bool = False) -> list[str]:
         """Return the algorithms that can compute this, " batched" appended where that is another program."""
         found = _core.conv2d_algorithms((self.H, self.W), self.w_shape, backward_data=backward_data, **self.options)
         pixels = self.H * self.W if backward_data else self.window.P * self.window.Q
-        differ = {"gemm": pixels < 16, "winograd": 36 * self.C * self.K * 4 > 4 << 20}
+        differ = {"gemm": pixels < 16, "winograd": self.winograd and 36 * self.C * self.K * 4 > 4 << 20}
         return [*found, *(f"{algorithm} batched" for algorithm in found if differ[algorithm])]
 
     def gradient_algorithms(self) -> list[str]:
@@ -171,6 +176,9 @@ LARGE_SHAPES = [
     ConvCase(3, 4, 4, 140, 100, 3, 3, padding=ONE),
     ConvCase(17, 2, 2, 128, 40, 3, 3, padding=ONE),  # pixel by pixel for the weights of inference too
     ConvCase(16, 3, 4, 128, 33, 3, 3, (2, 2), ONE),
+    ConvCase(2, 21, 18, 290, 170, 3, 3, padding=ONE),  # nested tiles of late weights: every corner of a chunk
+    ConvCase(2, 37, 30, 40, 70, 3, 3, (2, 2), ((0, 1), (1, 1))),  # Winograd with strides of 2
+    ConvCase(11, 28, 27, 130, 100, 3, 3, (2, 2), ONE),  # several chunks of it
 ]
 LARGE_CASES = [replace(case, seed=seed) for seed, case in enumerate(LARGE_SHAPES)]
 
@@ -186,8 +194,10 @@ def integers(rng: np.random.Generator, *shape: int) -> Array:
 def expected_forward(case: ConvCase, x: Array, w: Array) -> Expected:
     r = reference.conv2d_forward(x, w, **case.options)
     S = reference.conv2d_magnitude(x, w, **case.options)
-    S_w = reference.conv2d_winograd_forward(x, w, case.padding, absolute=True) if case.winograd else None
-    return Expected(r, S, case.R * case.S * case.C, S_w, case.C)
+    S_w = None
+    if case.winograd_forward:
+        S_w = reference.conv2d_winograd_forward(x, w, case.padding, case.strides, absolute=True)
+    return Expected(r, S, case.R * case.S * case.C, S_w, case.C * case.strides[0] * case.strides[1])
 
 
 def expected_backward_data(case: ConvCase, dy: Array, w: Array) -> Expected:
@@ -198,16 +208,22 @@ def expected_backward_data(case: ConvCase, dy: Array, w: Array) -> Expected:
 
 
 def winograd_backward_magnitude(case: ConvCase, dy: Array, w: Array) -> Array:
-    """Return S_w of backward-data: whole tiles over dy, shifted by 2 - padding, which may cut rows off."""
-    for axis, (before, size) in enumerate(((case.padding[0][0], case.H), (case.padding[1][0], case.W)), start=1):
-        length = -(-size // 4) * 4 + 2
-        dy = np.delete(dy, np.arange(max(before - 2, 0)), axis)
-        widths = [(0, 0)] * 4
-        widths[axis] = (max(2 - before, 0), length)
-        dy = np.take(np.pad(dy, widths), np.arange(length), axis)
+    """Return S_w of backward-data: tiles over dy, shifted by 2 - padding, which may cut rows off.
+
+    Whole tiles at the edge also read what lies beyond the image's size in dy.
+    """
     turned = w[::-1, ::-1].swapaxes(2, 3)
-    S_w = reference.conv2d_winograd_forward(dy, turned, absolute=True)
-    return S_w[:, : case.H, : case.W]
+
+    def magnitude(sizes: Pair) -> Array:
+        shifted = dy
+        for axis, (before, _), size in zip((1, 2), case.padding, sizes, strict=True):
+            shifted = np.delete(shifted, np.arange(max(before - 2, 0)), axis)
+            widths = [(0, 0)] * 4
+            widths[axis] = (max(2 - before, 0), size + 2)
+            shifted = np.take(np.pad(shifted, widths), np.arange(size + 2), axis)
+        return reference.conv2d_winograd_forward(shifted, turned, absolute=True)[:, : case.H, : case.W]
+
+    return np.maximum(magnitude((-(-case.H // 4) * 4, -(-case.W // 4) * 4)), magnitude((case.H, case.W)))
 
 
 def expected_backward_weights(case: ConvCase, x: Array, dy: Array) -> Expected:

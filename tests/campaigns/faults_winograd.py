@@ -8,12 +8,13 @@ WINOGRAD_TRANSFORMS = "kernels/winograd_transforms.hpp"
 WINOGRAD = "kernels/conv_winograd.hpp"
 WINOGRAD_PACKING = "kernels/winograd_packing.hpp"
 WINOGRAD_LATE = "kernels/winograd_late.hpp"
+WINOGRAD_STRIDED = "kernels/winograd_strided.hpp"
 
 FAULTS_WINOGRAD = [
     Fault(
         WINOGRAD_TRANSFORMS,
-        "columns = ceil_div(p.Q, kTile);",
-        "columns = larger(1, p.Q / kTile);",
+        "columns = ceil_div(p.Q, kTile);\n  Tiling g",
+        "columns = larger(1, p.Q / kTile);\n  Tiling g",
         "the partial tiles at the right edge are missing",
     ),
     Fault(
@@ -36,8 +37,8 @@ FAULTS_WINOGRAD = [
     ),
     Fault(
         WINOGRAD,
-        "for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {",
-        "for (int64_t c = 0; c < p.C; c += kLanes) {",
+        "for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {\n      float* out",
+        "for (int64_t c = 0; c < p.C; c += kLanes) {\n      float* out",
         "channels up to the next multiple of 16 are not cleared",
     ),
     Fault(
@@ -84,8 +85,8 @@ FAULTS_WINOGRAD = [
     ),
     Fault(
         WINOGRAD_LATE,
-        "for (int64_t s = 0; s < kStored; ++s) run_tile",
-        "for (int64_t s = 0; s < kStored - 1; ++s) run_tile",
+        "if (same >> s & 1) run_tile",
+        "if (same >> s & 1 && s < kStored - 1) run_tile",
         "the last point of a part is missing for weights transformed late",
     ),
     Fault(
@@ -102,8 +103,8 @@ FAULTS_WINOGRAD = [
     ),
     Fault(
         WINOGRAD,
-        "transform_tile(rows, zeros, d * g.side + kLanes,",
-        "transform_tile(rows, zeros, d * g.side,",
+        "zeros, d * g.side + kLanes, p.C, prologue, high",
+        "zeros, d * g.side, p.C, prologue, high",
         "the second half of a group repeats the first in Winograd on tile registers",
         "amx",
     ),
@@ -129,8 +130,8 @@ FAULTS_WINOGRAD = [
     ),
     Fault(
         WINOGRAD,
-        "v + f * g.v_plane, weights(f, panel),",
-        "v + f * g.v_plane, weights(f, 0),",
+        "tiles_of_point(g, chunk, f), v, weights(f, panel),",
+        "tiles_of_point(g, chunk, f), v, weights(f, 0),",
         "shared products of all panels use the weights of the first",
     ),
     Fault(
@@ -151,6 +152,48 @@ FAULTS_WINOGRAD = [
         "if (chunk) tile.add_from(sums, kPanelNR);",
         "",
         "tiles of late weights forget the chains before the last",
+    ),
+    Fault(
+        WINOGRAD_TRANSFORMS,
+        "four ? (x2 - x0 * kB2) * kA2",
+        "four ? (x2 - x0 * kB2) * kB2",
+        "a wrong constant for nested tiles of two outputs",
+    ),
+    Fault(
+        WINOGRAD_TRANSFORMS,
+        "odd_a = x1 * ((kA2 - kB2) * kA);",
+        "odd_a = x1 * (kA2 - kB2);",
+        "a wrong constant for nested tiles of one output",
+    ),
+    Fault(
+        WINOGRAD_TRANSFORMS,
+        "!in_row ? order.last_row : in_column ? g.all : order.corners",
+        "!in_row || !in_column ? order.last_row : g.all",
+        "tiles of the last row miss the points that corners have not",
+    ),
+    Fault(
+        WINOGRAD,
+        "return at.has(r * 6 + s);",
+        "return at.has(r * 6);",
+        "nested tiles read sums that nobody made",
+    ),
+    Fault(
+        WINOGRAD_STRIDED,
+        "if (!odd) t[4 * step] = (x0 - x2 * kSum) + x4;",
+        "if (!odd) t[4 * step] = (x0 - x2 * kSum);",
+        "the point at infinity misses the last pixel where strides are 2",
+    ),
+    Fault(
+        WINOGRAD_STRIDED,
+        "to[2] = odd ? 0 : i < 4 ? kOverN[i] * kPoint[i] : 1;",
+        "to[2] = odd ? 0 : i < 4 ? kOverN[i] : 1;",
+        "the last tap is weighed like the first where strides are 2",
+    ),
+    Fault(
+        WINOGRAD_PACKING,
+        "(panel - first) * planes_of_point(p.strided, f) + i",
+        "(panel - first) + i",
+        "planes of parities are packed over each other where strides are 2",
     ),
     Fault(
         WINOGRAD,

@@ -192,12 +192,11 @@ inline void check_convolutions() {
                 std::to_string(s.S) + " stride " + std::to_string(s.stride_h);
     for (const Conv2DAlgorithm algorithm : {Conv2DAlgorithm::gemm, Conv2DAlgorithm::winograd,
                                             Conv2DAlgorithm::gemm_batched, Conv2DAlgorithm::winograd_late}) {
-      if (!table->conv2d_can(s, algorithm)) continue;
-      check_conv(s, algorithm);
-      check_conv_backward_data(s, algorithm);
+      if (table->conv2d_can(s, algorithm, Conv2DPass::forward)) check_conv(s, algorithm);
+      if (table->conv2d_can(s, algorithm, Conv2DPass::backward_data)) check_conv_backward_data(s, algorithm);
     }
-    check_conv_backward_weights(s, Conv2DAlgorithm::gemm);
-    if (table->conv2d_can(s, Conv2DAlgorithm::winograd)) check_conv_backward_weights(s, Conv2DAlgorithm::winograd);
+    for (const Conv2DAlgorithm algorithm : {Conv2DAlgorithm::gemm, Conv2DAlgorithm::winograd})
+      if (table->conv2d_can(s, algorithm, Conv2DPass::backward_weights)) check_conv_backward_weights(s, algorithm);
   }
 }
 

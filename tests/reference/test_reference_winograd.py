@@ -65,9 +65,13 @@ def winograd_case(case: tuple[Any, ...]) -> tuple[Array, Array, Array, Any]:
 def test_winograd_equals_direct(case: tuple[Any, ...]) -> None:
     x, w, dy, padding = winograd_case(case)
     y = reference.conv2d_winograd_forward(x, w, padding)
+    nested = reference.conv2d_winograd_forward(x, w, padding, nested=True)
+    strided = reference.conv2d_winograd_forward(x, w, padding, (2, 2))
     dx = reference.conv2d_winograd_backward_data(dy, w, x.shape, padding)
     dw = reference.conv2d_winograd_backward_weights(x, dy, padding)
     assert relative(y, reference.conv2d_forward(x, w, padding=padding)) <= 1e-12
+    assert relative(nested, reference.conv2d_forward(x, w, padding=padding)) <= 1e-12
+    assert relative(strided, reference.conv2d_forward(x, w, padding=padding, strides=(2, 2))) <= 1e-12
     assert relative(dx, reference.conv2d_backward_data(dy, w, x.shape, padding=padding)) <= 1e-12
     assert relative(dw, reference.conv2d_backward_weights(x, dy, w.shape, padding=padding)) <= 1e-12
 
@@ -80,6 +84,10 @@ def test_winograd_magnitude_is_above_the_direct_one(case: tuple[Any, ...]) -> No
         (
             reference.conv2d_winograd_forward(x, w, padding, absolute=True),
             S(reference.conv2d_forward, x, w, padding=padding),
+        ),
+        (
+            reference.conv2d_winograd_forward(x, w, padding, (2, 2), absolute=True),
+            S(reference.conv2d_forward, x, w, padding=padding, strides=(2, 2)),
         ),
         (
             reference.conv2d_winograd_backward_data(dy, w, x.shape, padding, absolute=True),
@@ -104,6 +112,8 @@ def test_winograd_magnitude_of_one_tile_by_its_formula() -> None:
 
 
 def test_winograd_refuses() -> None:
+    with pytest.raises(ValueError, match=r"strides must be \(1, 1\) or \(2, 2\), got \(1, 2\)"):
+        reference.conv2d_winograd_forward(np.zeros((1, 6, 6, 2)), np.zeros((3, 3, 2, 4)), strides=(1, 2))
     with pytest.raises(ValueError, match=r"conv2d_winograd_forward: x is \[1, 6, 6, 2\] and w is \[3, 3, 4, 4\]"):
         reference.conv2d_winograd_forward(np.zeros((1, 6, 6, 2)), np.zeros((3, 3, 4, 4)))
     with pytest.raises(ValueError, match="conv2d_winograd_backward_data: padding must be at most 2"):

@@ -156,7 +156,8 @@ def _conv2d_forward(shape: Convolution, batch: int) -> Iterator[Work]:
     def bounds(exact: Any) -> tuple[list[Bound], list[Bound]]:
         winograd = None
         if packed.algorithm == "winograd":
-            winograd = reference.conv2d_winograd_forward(x64, w64, shape.padding, absolute=True), shape.C
+            S = reference.conv2d_winograd_forward(x64, w64, shape.padding, shape.strides, absolute=True)
+            winograd = S, shape.C * math.prod(shape.strides)
         terms = shape.R * shape.S * shape.C
         return _products(exact, lambda: reference.conv2d_magnitude(x64, w64, **options), terms, winograd)
 

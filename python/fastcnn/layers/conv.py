@@ -49,8 +49,8 @@ def algorithm_changes() -> int:
 class Conv2D(Layer):
     """y[N,P,Q,K] = activation(sum over r,s,c of x[N, p*stride+r*dilation, q*stride+s*dilation, C] w[R,S,C,K] + b[K]).
 
-    `algorithm` forces "direct" or "winograd" (3x3, stride 1) convolution; None lets the engine choose. Another value
-    set later counts from the next call of a model on, see `Model.set_algorithms`.
+    `algorithm` forces "direct" or "winograd" convolution (3x3, strides 1, or 2, whose gradients stay direct); None lets
+    the engine choose. Another value set later counts from the next call of a model on, see `Model.set_algorithms`.
     """
 
     only_defaults = (
@@ -116,6 +116,10 @@ class Conv2D(Layer):
         if _checked_algorithm(self.name, value) != self._algorithm:
             self._algorithm = value
             _last_change = next(_changes)
+
+    def engine_algorithm(self, gradient: bool = False) -> str | None:
+        """Return the engine's word for the algorithm that is forced on the forward pass or on the gradients."""
+        return None if gradient and self.strides != (1, 1) else ALGORITHMS[self._algorithm]
 
     def build(self, *shapes: Shape) -> Shape:
         """Return (P, Q, K); makes kernel [R,S,C,K] and bias [K]; raises ValueError if the window does not fit."""
@@ -291,7 +295,7 @@ class FusedConv2D(Step):
                 dilation=layer.dilation_rate,
                 accumulate=added,
                 prologue=self.prologue.prologue(p) if self.prologue else None,
-                algorithm=ALGORITHMS[layer.algorithm],
+                algorithm=layer.engine_algorithm(gradient=True),
             )
         if dx is not None:
             size = x.shape[1], x.shape[2]

@@ -115,8 +115,8 @@ def _checked(where: str, model: Trainer, named: Mapping[str, list[Conv2D]], name
     size, strides, rate = layer.kernel_size, layer.strides, layer.dilation_rate
     if algorithm == "winograd" and algorithm not in _possible(FusedConv2D(layer, False), _any_image(layer)):
         raise ValueError(
-            f"{where}: 'winograd' needs a 3x3 window with strides and dilation 1, {name!r} has a {size[0]}x{size[1]} "
-            f"window with strides {list(strides)} and dilation {list(rate)}"
+            f"{where}: 'winograd' needs a 3x3 window, strides 1 or 2 and dilation 1, {name!r} has a "
+            f"{size[0]}x{size[1]} window with strides {list(strides)} and dilation {list(rate)}"
         )
     return layer
 
@@ -127,7 +127,8 @@ def _any_image(layer: Conv2D) -> Shape:
 
 
 def _used(step: FusedConv2D, image: Shape, **options: bool) -> str:
-    return step.layer.algorithm or _possible(step, image, **options)[0]
+    forced, possible = step.layer.algorithm, _possible(step, image, **options)
+    return forced if forced in possible else possible[0]
 
 
 def _possible(step: FusedConv2D, image: Shape, **options: bool) -> tuple[str, ...]:

@@ -79,6 +79,17 @@ def conv2d(window: int, stride: int, channels: int, algorithm: str) -> Findings:
     yield "backward weights", share(dw, r_dw, S_dw, gate_dw, dy[..., 0].size)
 
 
+def strided_winograd() -> Findings:
+    """Check the forward pass of a 3x3 convolution of stride 2 by Winograd; its gradients are computed directly."""
+    x, w = normal(2, 13, 11, 20), normal(3, 3, 20, 21, seed=1)
+    r = reference.conv2d_forward(x, w, strides=(2, 2), padding=ONE)
+    S = reference.conv2d_winograd_forward(x, w, ONE, (2, 2), absolute=True)
+    y = empty(r)
+    packed = _core.PackedConv2D(w, x.shape[1:3], strides=(2, 2), padding=ONE, algorithm="winograd")
+    _core.conv2d_forward(x, packed, y)
+    yield "forward", share(y, r, S, reference.winograd_gate(4 * 20), 9 * 20)
+
+
 def dense() -> Findings:
     """Check all passes of a dense layer."""
     N, C, K = 5, 131, 67
@@ -195,6 +206,7 @@ def optimizers() -> Findings:
 CHECKS: dict[str, Callable[[], Findings]] = {
     "convolution 3x3": partial(conv2d, 3, 1, 20, "gemm"),
     "convolution 3x3 by Winograd": partial(conv2d, 3, 1, 20, "winograd"),
+    "convolution 3x3, stride 2, by Winograd": strided_winograd,
     "convolution 1x1": partial(conv2d, 1, 1, 35, "gemm"),
     "convolution 7x7, stride 2": partial(conv2d, 7, 2, 3, "gemm"),
     "pooling": pooling,
