@@ -6,6 +6,7 @@
 #include "kernels/conv_weights_winograd.hpp"
 #include "kernels/conv_winograd.hpp"
 #include "kernels/table.hpp"
+#include "kernels/winograd_choice.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace {

@@ -9,7 +9,9 @@ namespace gemm {
 constexpr int64_t kChainPlanes = 8;
 constexpr int64_t kChainPlanesOfWindow = 6;  // fewer where many chains make long sums
 constexpr int64_t kTapPlanes = 5;    // planes of a tap from which on chains end with it
-constexpr int64_t kFetchDepth = 4;  // values of k between fetches of weights: many at once would hold up loads
+// Values of k between fetches of weights: many at once would hold up loads, but where registers are few a loop of four
+// values would lose more.
+constexpr int64_t kFetchDepth = kManyRegisters ? 4 : kDepth;
 constexpr int64_t kFewPixels = 16;  // of a map for which reading the weights takes longer than multiplying them
 constexpr int64_t kManyImages = 16;  // that make up for reading a tap's weights once for each pixel
 

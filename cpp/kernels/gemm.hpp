@@ -88,7 +88,7 @@ struct Tile {
   // b: K rows of NR floats, b_step apart.
   template <class A>
   FASTCNN_INLINE void multiply(const A& a, const float* b, int64_t b_step, int64_t K) {
-    for (int64_t k = 0; k < K; ++k, b += b_step) {
+    FASTCNN_UNROLL_TWICE for (int64_t k = 0; k < K; ++k, b += b_step) {
       vf columns[kVectors];
       FASTCNN_UNROLL for (int v = 0; v < kVectors; ++v) columns[v] = load(b + v * kLanes);
       FASTCNN_UNROLL for (int i = 0; i < MR; ++i) {

@@ -13,6 +13,15 @@
 #else
 #define FASTCNN_UNROLL _Pragma("GCC unroll 64")
 #endif
+// Twice and no more where registers are few: unrolled as a whole, a loop that fills 16 of them with accumulators sends
+// some to the stack.
+#if FASTCNN_LANES == 16 || defined(__aarch64__)
+#define FASTCNN_UNROLL_TWICE
+#elif defined(__clang__)
+#define FASTCNN_UNROLL_TWICE _Pragma("clang loop unroll_count(2)")
+#else
+#define FASTCNN_UNROLL_TWICE _Pragma("GCC unroll 2")
+#endif
 #define FASTCNN_INLINE inline __attribute__((always_inline))
 #define FASTCNN_LAMBDA __attribute__((always_inline))
 

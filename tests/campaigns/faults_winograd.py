@@ -7,6 +7,8 @@ from fault import Fault
 WINOGRAD_TRANSFORMS = "kernels/winograd_transforms.hpp"
 WINOGRAD = "kernels/conv_winograd.hpp"
 WINOGRAD_PACKING = "kernels/winograd_packing.hpp"
+WINOGRAD_GRID = "kernels/winograd_grid.hpp"
+WINOGRAD_OUTPUTS = "kernels/winograd_outputs.hpp"
 WINOGRAD_LATE = "kernels/winograd_late.hpp"
 WINOGRAD_STRIDED = "kernels/winograd_strided.hpp"
 
@@ -54,19 +56,19 @@ FAULTS_WINOGRAD = [
         "channels from the 33rd on are missing",
     ),
     Fault(
-        WINOGRAD,
+        WINOGRAD_OUTPUTS,
         "if (epilogue.residual) v += load_upto(epilogue.residual + to, n);",
         "if (epilogue.residual && r < 3) v += load_upto(epilogue.residual + to, n);",
         "the residual is missing in the fourth row of a tile",
     ),
     Fault(
-        WINOGRAD,
+        WINOGRAD_OUTPUTS,
         "if (ph >= PH || pw >= PW) continue;",
         "if (ph >= PH || pw > PW) continue;",
         "a pooled tile writes past the right edge",
     ),
     Fault(
-        WINOGRAD,
+        WINOGRAD_OUTPUTS,
         "pixels += smaller(kTile, p.P - at.h) * smaller(kTile, p.Q - at.w);",
         "pixels += kTile * kTile;",
         "partial tiles count as full in the statistics",
@@ -116,7 +118,7 @@ FAULTS_WINOGRAD = [
         "amx",
     ),
     Fault(
-        WINOGRAD,
+        WINOGRAD_GRID,
         "return smaller(g.packed_group, g.panels - first) * g.depth * g.side * kPanelNR;",
         "return g.packed_group * g.depth * g.side * kPanelNR;",
         "planes of the last packed group are taken for full ones",
@@ -172,7 +174,7 @@ FAULTS_WINOGRAD = [
         "tiles of the last row miss the points that corners have not",
     ),
     Fault(
-        WINOGRAD,
+        WINOGRAD_OUTPUTS,
         "return at.has(r * 6 + s);",
         "return at.has(r * 6);",
         "nested tiles read sums that nobody made",
