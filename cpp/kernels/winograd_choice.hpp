@@ -23,8 +23,8 @@ constexpr double kInputCost = FASTCNN_TILES ? 17 : 4.7, kOutputCost = FASTCNN_TI
 constexpr double kDirectCost = FASTCNN_TILES ? 0.64 : 0.8;
 // Strides of 2: the same for weights of the shared schedule, which are fetched ahead, and, of many images, for packing
 // them; bytes of weights at most
-constexpr double kStridedWeightCost = kLanes == 16 ? 4.7 : 1.4, kPackCost = 0.5;
-constexpr int64_t kMostStridedWeights = int64_t{8} << 20, kMostStridedWeightsOfBatch = int64_t{32} << 20;
+constexpr double kStridedWeightCost = kLanes == 16 ? 4.7 : 1.4, kPackCost = 4;
+constexpr int64_t kMostStridedWeights = int64_t{8} << 20;
 // Of few tiles, where the direct convolution has few rows: up to a quarter more for one image is well spent, since
 // batches, whose algorithm is that of one image, take a half or a third.
 constexpr double kDirectCostBesideLate = 1.2 * 1.25;
@@ -41,8 +41,7 @@ FASTCNN_INLINE bool pays(const Problem& convolution, bool batched) {
   if (p.strided) {
     const double weights = static_cast<double>(all_planes(true)) * (batched ? kPackCost : kStridedWeightCost);
     const bool faster = multiplied + weights < kDirectCost * direct + 9 * kWeightCost;
-    const int64_t most = batched ? kMostStridedWeightsOfBatch : kMostStridedWeights;
-    return faster && !FASTCNN_TILES && all_planes(true) * p.C * p.K * 4 <= most;
+    return faster && !FASTCNN_TILES && all_planes(true) * p.C * p.K * 4 <= kMostStridedWeights;
   }
   if (p.late && (!FASTCNN_TILES || p.P * p.Q <= gemm::kFewPixels)) {
     const double transformed =
