@@ -135,6 +135,19 @@ def test_forcing_takes_effect_at_once_and_can_be_undone(tmp_path: Path) -> None:
     assert np.array_equal(maps.predict(x), chosen)
 
 
+def test_winograd_forced_on_strides_of_2_leaves_the_gradients_direct() -> None:
+    x = Input((20, 18, 16))
+    y = Conv2D(16, 3, padding="same", name="first")(x)
+    y = Conv2D(24, 3, strides=2, padding="same", algorithm="winograd", name="strided")(y)
+    model = Model(x, Dense(2, activation="softmax")(GlobalAveragePooling2D()(y)))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    (row,) = [row for row in model.algorithms() if row.layer == "strided"]
+    assert row.forward == row.training == "winograd"
+    assert row.backward_data == row.backward_weights == "direct"
+    model.train_on_batch(np.ones((2, 20, 18, 16), np.float32), [0, 1])
+    assert {("strided", False, "winograd"), ("strided", True, "gemm")} <= in_use(model)
+
+
 def test_models_that_share_a_layer_follow() -> None:
     model, x = net(), pictures()
     outer = Sequential([model, Dense(2, name="more")])

@@ -29,9 +29,10 @@ struct DenseShape {  // y[N,K] = x[N,C] w[C,K]
   int64_t N, C, K;
 };
 
+enum class Conv2DPass : int32_t { forward, backward_data, backward_weights };
+
 // How a convolution is computed. The choice depends on the shape of one image, and on whether many images share the
 // weights each time these are packed, as in training: never on N, threads or timings.
-enum class Conv2DPass : int32_t { forward, backward_data, backward_weights };
 enum class Conv2DAlgorithm : int32_t {
   gemm = 0,
   winograd = 1,

@@ -11,11 +11,11 @@ struct Grid {
   int64_t chunk, chunks;
   int64_t side;  // channels of a plane of V and U
   int64_t depth, panels;  // C/side and K/kPanelNR rounded up
-  int64_t packed_group, group, groups;  // panels of which 36 planes are packed, and multiplied, at a time; groups
+  int64_t packed_group, group, groups;  // panels whose planes are packed, and multiplied, at a time; groups
   bool inner, by_point;
   bool late, strided, on_tiles;
   int64_t rows;  // of V and M in a plane: the chunk's tiles, on tile registers filled up to whole parts
-  int64_t v_plane, m_plane;  // floats from one of the 36 planes to the next
+  int64_t v_plane, m_plane;  // floats from one plane of V, and one point of M, to the next
   int64_t v_step;  // from one plane of channels of V to the next
 };
 
@@ -112,14 +112,14 @@ FASTCNN_INLINE Range tiles_of_point(const Grid& g, int64_t chunk, int64_t f) {
   return {begin, larger(begin, smaller(count, all.end - first))};
 }
 
-// Where the weights of a panel begin, in its group's first plane or, transformed late, as they are
+// Where the weights of a panel begin, those of a point or, transformed late, as they are
 FASTCNN_INLINE const float* weights_of(const Grid& g, const float* packed, int64_t panel, int64_t f = 0) {
   if (g.late) return packed + panel * g.depth * kLatePlane;
   const int64_t first = panel / g.packed_group * g.packed_group, panels = smaller(g.packed_group, g.panels - first);
   const int64_t before = all_planes(g.strided) * first + planes_before(g.strided, f) * panels;
   return packed + (before + (panel - first) * planes_of_point(g.strided, f)) * g.depth * g.side * kPanelNR;
 }
-// Floats from one of the 36 planes of a panel's weights to the next
+// Floats from one of the 36 planes of a panel's weights to the next, on tile registers
 FASTCNN_INLINE int64_t u_plane(const Grid& g, int64_t panel) {
   const int64_t first = panel / g.packed_group * g.packed_group;
   return smaller(g.packed_group, g.panels - first) * g.depth * g.side * kPanelNR;
