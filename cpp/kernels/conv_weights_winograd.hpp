@@ -139,7 +139,7 @@ static void transform_inputs_of_group(const Conv2DShape& s, const WinogradGrid& 
   for (int64_t i = 0; i < kTilesOfGroup; ++i) {
     const int64_t tile = group * kTilesOfGroup + i;
     if (tile < g.tiles.all)
-      winograd::find_pixels(p, winograd::tile_at(g.tiles, tile), x, zeros, pixels[i]);
+      winograd::find_pixels<6, 1>(p, winograd::tile_at(g.tiles, tile), x, zeros, pixels[i]);
     else
       for (const float*& pixel : pixels[i]) pixel = zeros;
   }

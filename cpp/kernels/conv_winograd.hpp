@@ -17,11 +17,11 @@ namespace winograd {
 static void transform_strided(const Problem& p, const Grid& g, const Prologue& prologue, const float* x, int64_t first,
                               int64_t count, int64_t place, const float* zeros, float* v) {
   const float* found[2][strided::kPixels];
-  strided::find_pixels(p, tile_at(g.tiles, first), x, zeros, found[0]);
+  find_pixels<strided::kSide, 2>(p, tile_at(g.tiles, first), x, zeros, found[0]);
   for (int64_t i = 0; i < count; ++i) {
     const float* const* const pixels = found[i % 2];
     const float** const ahead = found[(i + 1) % 2];
-    strided::find_pixels(p, tile_at(g.tiles, smaller(first + i + 1, g.tiles.all - 1)), x, zeros, ahead);
+    find_pixels<strided::kSide, 2>(p, tile_at(g.tiles, smaller(first + i + 1, g.tiles.all - 1)), x, zeros, ahead);
     for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {
       if (c % kDepth == 0) strided::fetch_pixels(ahead, smaller(c, p.C - 1));
       float* const out = v + c / kDepth * g.v_step + (place + i) * kDepth + c % kDepth;
@@ -34,12 +34,12 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
   if (g.strided) return transform_strided(p, g, prologue, x, first, count, place, zeros, v);
   const float* pixels[2][kPoints];
   TileAt at = tile_at(g.tiles, first), next = at;
-  find_pixels(p, at, x, zeros, pixels[0]);
+  find_pixels<6, 1>(p, at, x, zeros, pixels[0]);
   for (int64_t i = 0; i < count; ++i, at = next) {
     const float* const* const rows = pixels[i % 2];
     const float** const ahead = pixels[(i + 1) % 2];
     next = tile_at(g.tiles, smaller(first + i + 1, g.tiles.all - 1));
-    find_pixels(p, next, x, zeros, ahead);
+    find_pixels<6, 1>(p, next, x, zeros, ahead);
 #if FASTCNN_TILES
     if (g.on_tiles) {
       for (int64_t d = 0; d < g.depth; ++d) {

@@ -31,16 +31,6 @@ FASTCNN_INLINE void input_pass(bool odd, vf x0, vf x1, vf x2, vf x3, vf x4, vf* 
   if (!odd) t[4 * step] = (x0 - x2 * kSum) + x4;
 }
 
-// The pixels of a tile; `zeros` where it lies in the padding.
-static void find_pixels(const Problem& p, const TileAt& at, const float* x, const float* zeros, const float** pixels) {
-  for (int64_t r = 0; r < kSide; ++r)
-    for (int64_t s = 0; s < kSide; ++s) {
-      const int64_t h = 2 * at.h - p.pad_top + r, w = 2 * at.w - p.pad_left + s;
-      const bool inside = h >= 0 && h < p.H && w >= 0 && w < p.W;
-      pixels[r * kSide + s] = inside ? x + ((at.n * p.H + h) * p.W + w) * p.C : zeros;
-    }
-}
-
 // A line of the pixels that a tile does not share with its left neighbour
 FASTCNN_INLINE void fetch_pixels(const float* const* pixels, int64_t c) {
   for (int64_t r = 0; r < kSide; ++r)

@@ -176,13 +176,14 @@ FASTCNN_INLINE void transform_tile(const float* const* rows, int64_t output_rows
   }
 }
 
-// The pixels of a tile; `zeros` where it lies in the padding.
+// The side x side pixels under a tile; `zeros` where it lies in the padding.
+template <int64_t side, int64_t stride>
 static void find_pixels(const Problem& p, const TileAt& at, const float* x, const float* zeros, const float** pixels) {
-  for (int64_t r = 0; r < 6; ++r)
-    for (int64_t s = 0; s < 6; ++s) {
-      const int64_t h = at.h - p.pad_top + r, w = at.w - p.pad_left + s;
+  for (int64_t r = 0; r < side; ++r)
+    for (int64_t s = 0; s < side; ++s) {
+      const int64_t h = stride * at.h - p.pad_top + r, w = stride * at.w - p.pad_left + s;
       const bool inside = h >= 0 && h < p.H && w >= 0 && w < p.W;
-      pixels[r * 6 + s] = inside ? x + ((at.n * p.H + h) * p.W + w) * p.C : zeros;
+      pixels[r * side + s] = inside ? x + ((at.n * p.H + h) * p.W + w) * p.C : zeros;
     }
 }
 // kLanes channels of the columns of a tile that its left neighbour does not have

@@ -13,9 +13,14 @@
 #else
 #define FASTCNN_UNROLL _Pragma("GCC unroll 64")
 #endif
+#if FASTCNN_LANES == 16 || defined(__aarch64__)
+#define FASTCNN_MANY_REGISTERS 1  // 32 instead of 16
+#else
+#define FASTCNN_MANY_REGISTERS 0
+#endif
 // Twice and no more where registers are few: unrolled as a whole, a loop that fills 16 of them with accumulators sends
 // some to the stack.
-#if FASTCNN_LANES == 16 || defined(__aarch64__)
+#if FASTCNN_MANY_REGISTERS
 #define FASTCNN_UNROLL_TWICE
 #elif defined(__clang__)
 #define FASTCNN_UNROLL_TWICE _Pragma("clang loop unroll_count(2)")
@@ -28,11 +33,7 @@
 namespace fastcnn::FASTCNN_ISA {
 
 constexpr int64_t kLanes = FASTCNN_LANES;
-#if FASTCNN_LANES == 16 || defined(__aarch64__)
-constexpr bool kManyRegisters = true;  // 32 instead of 16
-#else
-constexpr bool kManyRegisters = false;
-#endif
+constexpr bool kManyRegisters = FASTCNN_MANY_REGISTERS;
 
 typedef float vf __attribute__((vector_size(4 * FASTCNN_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * FASTCNN_LANES)));

@@ -84,7 +84,7 @@ def gate(terms: int) -> float:
 
 
 def winograd_gate(terms: int) -> float:
-    """Return 2*sqrt(terms) + 8 in u*S_w; terms is C, 4 C with strides of 2, or the tiles summed for backward-weights."""
+    """Return 2*sqrt(terms) + 8 in u*S_w; terms is C (4 C with strides of 2), or the summed tiles for dw."""
     return 2 * sqrt(terms) + 8
 
 
