@@ -177,10 +177,13 @@ class BackupAndRestore(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Restore a backup, if there is one; raises OSError for a directory that cannot be written."""
         self._begun = self._interrupted = False
-        os.makedirs(self.backup_dir, exist_ok=True)
         run = self.model.running_fit()
         missing = 1 if os.path.exists(self.path) else 2  # each is written beside the one before
-        check_writable(self.path, missing * run.backup_size())
+        os.makedirs(self.backup_dir, exist_ok=True)
+        try:
+            check_writable(self.path, missing * run.backup_size())
+        finally:
+            self._remove_empty_directory()  # what fails before the first backup leaves nothing
         found = [path for path in (self.path, self.previous_path) if os.path.exists(path)]
         if found:
             try:
@@ -219,10 +222,14 @@ class BackupAndRestore(Callback):
         for path in (self.path, self.previous_path):
             if os.path.exists(path):
                 os.unlink(path)
+        self._remove_empty_directory()
+
+    def _remove_empty_directory(self) -> None:
         if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
             os.rmdir(self.backup_dir)
 
     def _save(self) -> None:
+        os.makedirs(self.backup_dir, exist_ok=True)
         if self.double_checkpoint and os.path.exists(self.path):
             os.replace(self.path, self.previous_path)
         self.model.running_fit().save(self.path)

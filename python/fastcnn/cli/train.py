@@ -89,23 +89,18 @@ def run(options: argparse.Namespace) -> int:
     plan = _plan(options, model, taken, counts, 0 if validation is None else len(validation.file_paths))
     _show_forecast(options, plan, forecast(model, training, validation))
     began = time.perf_counter()
-    try:
-        history = model.fit(
-            training,
-            validation_data=validation,
-            epochs=options.epochs,
-            class_weight=_class_weight(counts) if options.class_weight else None,
-            verbose=0 if options.json else "auto",
-            callbacks=[
-                *([EarlyStopping(patience=options.patience, restore_best_weights=True)] if options.patience else []),
-                *([json_lines()] if options.json else []),
-                backup,
-            ],
-        )
-    except BaseException:
-        if not os.path.exists(backup.path):
-            backup.delete()  # its empty folder
-        raise
+    history = model.fit(
+        training,
+        validation_data=validation,
+        epochs=options.epochs,
+        class_weight=_class_weight(counts) if options.class_weight else None,
+        verbose=0 if options.json else "auto",
+        callbacks=[
+            *([EarlyStopping(patience=options.patience, restore_best_weights=True)] if options.patience else []),
+            *([json_lines()] if options.json else []),
+            backup,
+        ],
+    )
     if history.interrupted:
         print(f"fastcnn train: interrupted; the same command with --resume goes on from {backup.path}", file=sys.stderr)
         return 130
