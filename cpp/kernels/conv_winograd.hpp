@@ -61,13 +61,15 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
       float* out = v + c / kDepth * g.v_step + (place + i) * kDepth + c % kDepth;
       vf u[kPoints];
       fetch_columns(ahead, smaller(c, p.C - 1));
+      const auto put = [&](int64_t f)
+                           FASTCNN_LAMBDA { store(out + f * g.v_plane, g.late ? u[f] * late::kFactors.of[f] : u[f]); };
       if (at.whole()) {
         transform_tile(rows, kTile, kTile, zeros, c, p.C, prologue, u);
-        for (int64_t f = 0; f < kPoints; ++f) store(out + f * g.v_plane, u[f]);
+        for (int64_t f = 0; f < kPoints; ++f) put(f);
       } else {
         transform_tile(rows, at.rows, at.columns, zeros, c, p.C, prologue, u);
         for (int64_t f = 0; f < kPoints; ++f)
-          if (at.has(f)) store(out + f * g.v_plane, u[f]);
+          if (at.has(f)) put(f);
       }
     }
   }

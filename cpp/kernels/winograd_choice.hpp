@@ -21,9 +21,10 @@ constexpr double kLateCost = kLanes == 16 ? 320 : 220;
 constexpr double kLateCostInRegisters = kLanes == 16 ? 100 : 170, kLateTileCost = kLanes == 16 ? 26 : 0;
 constexpr double kInputCost = FASTCNN_TILES ? 17 : 4.7, kOutputCost = FASTCNN_TILES ? 17 : 3.3;
 constexpr double kDirectCost = FASTCNN_TILES ? 0.64 : 0.8;
-// Strides of 2: the same for weights of the shared schedule, which are fetched ahead, and, of many images, for packing
-// them; bytes of weights at most
+// Strides of 2: the same for weights of the shared schedule, which are fetched ahead unless the products take less time
+// than that, and, of many images, for packing them; bytes of weights at most
 constexpr double kStridedWeightCost = kLanes == 16 ? 4.7 : 1.4, kPackCost = 4;
+constexpr double kFetchCost = kLanes == 16 ? 24 : kLanes == 8 ? 12 : 4;
 constexpr int64_t kMostStridedWeights = int64_t{8} << 20;
 // Of few tiles, where the direct convolution has few rows: up to a quarter more for one image is well spent, since
 // batches, whose algorithm is that of one image, take a half or a third.
@@ -39,8 +40,10 @@ FASTCNN_INLINE bool pays(const Problem& convolution, bool batched) {
   const double multiplied = static_cast<double>(products(p)) * (1 + transforms);
   const double direct = 9 * static_cast<double>(p.P * p.Q);
   if (p.strided) {
-    const double weights = static_cast<double>(all_planes(true)) * (batched ? kPackCost : kStridedWeightCost);
-    const bool faster = multiplied + weights < kDirectCost * direct + 9 * kWeightCost;
+    const double planes = static_cast<double>(all_planes(true)), fetched = planes * kFetchCost;
+    const double strided = batched ? multiplied + planes * kPackCost
+                                   : (multiplied > fetched ? multiplied : fetched) + planes * kStridedWeightCost;
+    const bool faster = strided < kDirectCost * direct + 9 * kWeightCost;
     return faster && !FASTCNN_TILES && all_planes(true) * p.C * p.K * 4 <= kMostStridedWeights;
   }
   if (p.late && (!FASTCNN_TILES || p.P * p.Q <= gemm::kFewPixels)) {

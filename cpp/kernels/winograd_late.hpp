@@ -1,5 +1,7 @@
 // Winograd's products with weights that are transformed when used: M of one panel from V and w.
 //
+// U is that of G without its rows' factors, which V takes instead: then a point costs one multiply-add.
+//
 // Two ways with equal bits. For a few tiles the sums of a row of M stay in registers and each value of U is used as
 // soon as it is there; for more, one or two rows of U of some planes of channels are stored and multiplied by tiles.
 // Either way a chain sums kLatePlanes planes, in ascending channels, and chains are added up in memory.
@@ -14,60 +16,72 @@ constexpr int64_t kVectors = kPanelNR / kLanes;
 constexpr int64_t kPlane = kDepth * kPanelNR;
 constexpr int64_t kUPoint = kLatePlanes * kPlane + 16;  // floats of U from one point to the next
 
-// Six points of a row of U: a row of G g, transformed as G g was
-FASTCNN_INLINE void points_of_u(const vf* h, vf* u) {
-  constexpr float third = 1.0f / 3;
-  const vf even_a = (h[0] * 2.0f + h[2]) * -third, odd_a = h[1] * (2 * third * kA);
-  const vf even_b = (h[0] * 0.5f + h[2]) * third, odd_b = h[1] * (0.5f * third * kB);
-  u[0] = h[0];
-  u[1] = even_a - odd_a;
-  u[2] = even_a + odd_a;
-  u[3] = even_b + odd_b;
-  u[4] = even_b - odd_b;
-  u[5] = h[2];
+// The factors that V takes, of each point
+struct Factors {
+  float of[kPoints] = {};
+  constexpr Factors() {
+    const auto factor = [](int64_t i) constexpr { return i < 5 ? kG[i][0] : 1; };
+    for (int64_t f = 0; f < kPoints; ++f) of[f] = static_cast<float>(factor(f / 6) * factor(f % 6));
+  }
+};
+constexpr Factors kFactors;
+
+// use(s, U[r][s]) for the six points of row r, from row r of G g: each as soon as it is known, since registers are few
+template <class F>
+FASTCNN_INLINE void points_of_u(const vf* h, const F& use) {
+  use(0, h[0]);
+  use(5, h[2]);
+  const vf even_a = h[0] + h[2] * kA2;
+  use(1, even_a + h[1] * kA);
+  use(2, even_a - h[1] * kA);
+  const vf even_b = h[0] + h[2] * kB2;
+  use(3, even_b + h[1] * kB);
+  use(4, even_b - h[1] * kB);
 }
 
-// Row r of U = G g G^T for a vector of outputs; its taps lie kLateTap apart.
-template <int64_t r>
-FASTCNN_INLINE void row_of_u(const float* taps, vf* u) {
-  constexpr float g0 = static_cast<float>(kG[r][0]), g1 = static_cast<float>(kG[r][1]),
-                  g2 = static_cast<float>(kG[r][2]);
+// The same for row r of U = G g G^T and a vector of outputs; its taps lie kLateTap apart.
+template <int64_t r, class F>
+FASTCNN_INLINE void row_of_u(const float* taps, const F& use) {
+  constexpr float q = r < 3 ? kA : kB, q2 = r < 3 ? kA2 : kB2;
   vf h[3];
   FASTCNN_UNROLL for (int64_t s = 0; s < 3; ++s) {
     const float* const at = taps + s * kLateTap;
-    if constexpr (r == 0)
+    if constexpr (r == 0) {
       h[s] = load(at);
-    else if constexpr (r == 5)
+    } else if constexpr (r == 5) {
       h[s] = load(at + 6 * kLateTap);
-    else
-      h[s] = (load(at) * g0 + load(at + 6 * kLateTap) * g2) + load(at + 3 * kLateTap) * g1;
+    } else {
+      const vf even = load(at) + load(at + 6 * kLateTap) * q2;
+      h[s] = r % 2 == 1 ? even + load(at + 3 * kLateTap) * q : even - load(at + 3 * kLateTap) * q;
+    }
   }
-  points_of_u(h, u);
+  points_of_u(h, use);
 }
 
 // Rows of U in the order in which they are stored. Two neighbours have their products with taps in common, with the
 // same bits as alone; where registers are few they come one by one.
-constexpr int64_t kOrder[6] = {0, 5, 1, 2, 4, 3};
+constexpr int64_t kOrder[6] = {0, 5, 1, 2, 3, 4};
 constexpr int64_t kRows = kManyRegisters ? 2 : 1, kParts = 6 / kRows, kStored = 6 * kRows;
-template <int64_t part>
-FASTCNN_INLINE void rows_of_u(const float* taps, vf* u) {
+// use(i, point) for the kStored points of a part
+template <int64_t part, class F>
+FASTCNN_INLINE void rows_of_u(const float* taps, const F& use) {
+  const auto use_second = [&](int64_t s, vf u) FASTCNN_LAMBDA { use(6 + s, u); };
   if constexpr (kRows == 1) {
-    row_of_u<kOrder[part]>(taps, u);
+    row_of_u<kOrder[part]>(taps, use);
   } else if constexpr (part == 0) {
-    row_of_u<0>(taps, u);
-    row_of_u<5>(taps, u + 6);
+    row_of_u<0>(taps, use);
+    row_of_u<5>(taps, use_second);
   } else {
-    constexpr const double* const g = kG[kOrder[part * 2 + 1]];
-    constexpr float g0 = static_cast<float>(g[0]), g1 = static_cast<float>(g[1]), g2 = static_cast<float>(g[2]);
+    constexpr float q = part == 1 ? kA : kB, q2 = part == 1 ? kA2 : kB2;
     vf h[2][3];
     FASTCNN_UNROLL for (int64_t s = 0; s < 3; ++s) {
       const float* const at = taps + s * kLateTap;
-      const vf even = load(at) * g0 + load(at + 6 * kLateTap) * g2, odd = load(at + 3 * kLateTap) * g1;
-      h[0][s] = even - odd;
-      h[1][s] = even + odd;
+      const vf even = load(at) + load(at + 6 * kLateTap) * q2;
+      h[0][s] = even + load(at + 3 * kLateTap) * q;
+      h[1][s] = even - load(at + 3 * kLateTap) * q;
     }
-    points_of_u(h[0], u);
-    points_of_u(h[1], u + 6);
+    points_of_u(h[0], use);
+    points_of_u(h[1], use_second);
   }
 }
 
@@ -90,8 +104,13 @@ struct Operands {
   const Range* tiles;  // that have a point; in registers all
 };
 
-// One plane of channels and one vector of outputs: continues the chains sums[36][T][kLanes], or begins them.
-template <int T>
+// Vectors of outputs whose weights share cache lines: they take turns plane by plane, and each fetches a part of the
+// plane that follows while it multiplies.
+constexpr int64_t kSharing = kLanes == 16 ? 1 : 2;
+
+// One plane of channels and one vector of outputs, number i of those that share lines: continues the chains
+// sums[36][T][kLanes], or begins them; next: the plane of that vector that follows.
+template <int T, int64_t i>
 FASTCNN_INLINE void multiply_plane(const Operands& o, int64_t plane, const float* taps, const float* next, bool begin,
                                    float* sums) {
   each<6>([&]<int64_t r>() FASTCNN_LAMBDA {
@@ -101,14 +120,12 @@ FASTCNN_INLINE void multiply_plane(const Operands& o, int64_t plane, const float
     }
     const float* const v = o.v + (plane * kPoints + r * 6) * T * kDepth;
     for (int64_t c = 0; c < kDepth; ++c) {
-      if constexpr (r < 3) {
-        FASTCNN_UNROLL for (int64_t s = 0; s < 3; ++s) prefetch_to_l2(next + (r * 3 + s) * kLateTap + c * kPanelNR);
+      FASTCNN_UNROLL for (int64_t tap = i; tap < 9; tap += kSharing) {
+        if (tap / kSharing % 6 == r) prefetch_to_l2(next + tap * kLateTap + c * kPanelNR);
       }
-      vf u[6];
-      row_of_u<r>(taps + c * kPanelNR, u);
-      FASTCNN_UNROLL for (int s = 0; s < 6; ++s) {
-        FASTCNN_UNROLL for (int t = 0; t < T; ++t) row[s][t] += broadcast(v[(s * T + t) * kDepth + c]) * u[s];
-      }
+      row_of_u<r>(taps + c * kPanelNR, [&](int64_t s, vf u) FASTCNN_LAMBDA {
+        FASTCNN_UNROLL for (int t = 0; t < T; ++t) row[s][t] += broadcast(v[(s * T + t) * kDepth + c]) * u;
+      });
     }
     FASTCNN_UNROLL for (int s = 0; s < 6; ++s) {
       FASTCNN_UNROLL for (int t = 0; t < T; ++t) store(sums + ((r * 6 + s) * T + t) * kLanes, row[s][t]);
@@ -119,22 +136,28 @@ FASTCNN_INLINE void multiply_plane(const Operands& o, int64_t plane, const float
 template <int T>
 static void multiply_in_registers(const Operands& o, int64_t vectors) {
   const int64_t chunks = ceil_div(o.depth, kLatePlanes);
-  const auto weights = [&](int64_t plane, int64_t vector)
-                           FASTCNN_LAMBDA { return o.w + plane * kLatePlane + vector * kLanes; };
-  for (int64_t vector = 0; vector < vectors; ++vector)
+  for (int64_t first = 0; first < vectors; first += kSharing) {
+    const bool last = first + kSharing >= vectors;
+    const float* const following = last ? o.w + o.depth * kLatePlane : o.w + (first + kSharing) * kLanes;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
       const int64_t begin = o.depth * chunk / chunks, end = o.depth * (chunk + 1) / chunks;
-      alignas(64) float sums[kPoints * T * kLanes];
-      for (int64_t d = begin; d < end; ++d)
-        multiply_plane<T>(o, d, weights(d, vector), d + 1 < o.depth ? weights(d + 1, vector) : weights(0, vector + 1),
-                          d == begin, sums);
-      for (int64_t f = 0; f < kPoints; ++f)
-        for (int64_t t = 0; t < T; ++t) {
-          float* const to = o.m + f * o.m_plane + t * kPanelNR + vector * kLanes;
-          const vf sum = load(sums + (f * T + t) * kLanes);
-          store(to, chunk ? sum + load(to) : sum);
-        }
+      alignas(64) float sums[kSharing][kPoints * T * kLanes];
+      for (int64_t d = begin; d < end; ++d) {
+        const float* const taps = o.w + d * kLatePlane + first * kLanes;
+        const float* const next = d + 1 < o.depth ? taps + kLatePlane : following;
+        each<kSharing>([&]<int64_t i>() FASTCNN_LAMBDA {
+          multiply_plane<T, i>(o, d, taps + i * kLanes, next + i * kLanes, d == begin, sums[i]);
+        });
+      }
+      for (int64_t i = 0; i < smaller(kSharing, vectors - first); ++i)
+        for (int64_t f = 0; f < kPoints; ++f)
+          for (int64_t t = 0; t < T; ++t) {
+            float* const to = o.m + f * o.m_plane + t * kPanelNR + (first + i) * kLanes;
+            const vf sum = load(sums[i] + (f * T + t) * kLanes);
+            store(to, chunk ? sum + load(to) : sum);
+          }
     }
+  }
 }
 
 // A part of U of some planes of weights, in u[kStored][kUPoint]; fetches its share of the planes that follow.
@@ -145,9 +168,7 @@ FASTCNN_INLINE void store_rows_of_u(const float* w, int64_t planes, float* u) {
     for (int64_t k = 0; k < kPlane; k += kLanes, u += kLanes) {
       FASTCNN_UNROLL for (int64_t tap = part; tap < 9; tap += kParts)
           prefetch_to_l2(ahead + (tap - part) * kLateTap + k);
-      vf points[kStored];
-      rows_of_u<part>(w + k, points);
-      FASTCNN_UNROLL for (int s = 0; s < kStored; ++s) store(u + s * kUPoint, points[s]);
+      rows_of_u<part>(w + k, [&](int64_t i, vf point) FASTCNN_LAMBDA { store(u + i * kUPoint, point); });
     }
 }
 

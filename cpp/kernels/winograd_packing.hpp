@@ -24,11 +24,12 @@ constexpr int64_t kTilesInRegisters = kManyRegisters ? 4 : 1;
 FASTCNN_INLINE bool in_registers(int64_t tiles) { return tiles <= kTilesInRegisters; }
 
 // Few tiles, of images that do not share the weights, and more U than stays in a cache from one image to the next: 9
-// weights and a transform come sooner than 36 values, the more so where U is never stored. Tile registers multiply the
-// tiles of a batch so much faster that U is worth keeping.
+// weights and a transform come sooner than 36 values, the more so for very few tiles, whose products take less time
+// than reading U. Tile registers multiply the tiles of a batch so much faster that U is worth keeping.
+constexpr int64_t kVeryFewTiles = 4;
 FASTCNN_INLINE bool transformed_late(int64_t C, int64_t K, int64_t P, int64_t Q, bool batched) {
   const int64_t tiles = ceil_div(P, kTile) * ceil_div(Q, kTile), bytes = kPoints * C * K * 4;
-  const int64_t kept = int64_t{in_registers(tiles) && !FASTCNN_TILES ? 1 : 4} << 20;
+  const int64_t kept = int64_t{tiles <= kVeryFewTiles && !FASTCNN_TILES ? 1 : 4} << 20;
   return !batched && bytes > kept && tiles <= (FASTCNN_TILES ? kTilesInRegisters : 24);
 }
 

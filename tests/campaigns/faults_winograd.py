@@ -81,9 +81,15 @@ FAULTS_WINOGRAD = [
     ),
     Fault(
         WINOGRAD_LATE,
-        "u[4] = even_b - odd_b;",
-        "u[4] = even_b + odd_b;",
+        "use(4, even_b - h[1] * kB);",
+        "use(4, even_b + h[1] * kB);",
         "a wrong sign in the late transform of weights",
+    ),
+    Fault(
+        WINOGRAD,
+        "g.late ? u[f] * late::kFactors.of[f] : u[f]",
+        "u[f]",
+        "inputs lack the factors that weights transformed late leave to them",
     ),
     Fault(
         WINOGRAD_LATE,
@@ -144,8 +150,8 @@ FAULTS_WINOGRAD = [
     ),
     Fault(
         WINOGRAD_LATE,
-        "const vf even = load(at) * g0 + load(at + 6 * kLateTap) * g2, odd = load(at + 3 * kLateTap) * g1;",
-        "const vf even = load(at) * g0 - load(at + 6 * kLateTap) * g2, odd = load(at + 3 * kLateTap) * g1;",
+        "h[1][s] = even - load(at + 3 * kLateTap) * q;",
+        "h[1][s] = even + load(at + 3 * kLateTap) * q;",
         "a wrong sign where two rows of late weights share their products",
         isa="avx512",
     ),
