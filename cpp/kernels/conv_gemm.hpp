@@ -62,7 +62,7 @@ static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, con
   const int64_t last_panel = smaller(panels(p.K), (group + 1) * g.group_panels);
   for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
     const float* b = packed + j * p.window * p.C * kPanelNR;
-    const int64_t column = j * kPanelNR, width = smaller(kPanelNR, p.K - column);
+    const auto [column, width] = columns(p.K, j);
     with_vectors(width, [&]<int kVectors>() {
       for (int64_t row = 0; row < g.block_rows / p.OW; ++row)
         for_tiles<kRowsOf<kVectors>>(p.OW, [&](int64_t m, int64_t count) {
@@ -127,7 +127,7 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
   const int64_t last_panel = smaller(panels(p.K), (group + 1) * g.group_panels);
   for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
     const float* b = packed + j * panel_size;
-    const int64_t column = j * kPanelNR, width = smaller(kPanelNR, p.K - column);
+    const auto [column, width] = columns(p.K, j);
     const bool fetches_x = next_follows && j == last_panel - 1;
     for (int64_t chain = 0; chain < sums.all; ++chain) {
       const int64_t begin = sums.begin(chain), end = sums.begin(chain + 1);
@@ -262,12 +262,19 @@ static void pack(const Conv2DShape& s, [[maybe_unused]] bool batched, const floa
 #endif
   const int64_t window = s.R * s.S, C = s.C, K = s.K;
   parallel_for_tasks(panels(K) * window, window * C * K * kMoved, [&](int64_t task, int) {
-    const int64_t j = task / window, tap = task % window, width = smaller(kPanelNR, K - j * kPanelNR);
-    const float* from = w + tap * C * K + j * kPanelNR;
+    const int64_t tap = task % window;
+    const auto [column, width] = columns(K, task / window);
+    const float* from = w + tap * C * K + column;
     float* to = packed + task * C * kPanelNR;
-    for (int64_t c = 0; c < C; ++c, from += K, to += kPanelNR)
-      for (int64_t i = 0; i < kPanelNR; ++i)
-        to[i] = i < width ? (scale ? from[i] * scale[j * kPanelNR + i] : from[i]) : 0.0f;
+    for (int64_t c = 0; c < C; ++c, from += K, to += kPanelNR) {
+      FASTCNN_UNROLL for (int64_t i = 0; i < kPanelNR; i += kLanes) {
+        const int64_t n = smaller(kLanes, width - i);
+        vf values{};
+        if (n > 0) values = load_upto(from + i, n);
+        if (n > 0 && scale) values *= load_upto(scale + column + i, n);
+        store(to + i, values);
+      }
+    }
   });
 }
 
@@ -279,12 +286,17 @@ static void pack_turned(const Conv2DShape& s, [[maybe_unused]] bool batched, con
 #endif
   const int64_t window = s.R * s.S, C = s.C, K = s.K;
   parallel_for_tasks(panels(C) * window, window * C * K * kMoved, [&](int64_t task, int) {
-    const int64_t j = task / window, tap = task % window, width = smaller(kPanelNR, C - j * kPanelNR);
-    const float* from = w + (tap * C + j * kPanelNR) * K;
+    const int64_t tap = task % window;
+    const auto [column, width] = columns(C, task / window);
     float* to = packed + task * K * kPanelNR;
-    for (int64_t k = 0; k < K; ++k, to += kPanelNR)
-      for (int64_t i = 0; i < kPanelNR; ++i)
-        to[i] = i < width ? (scale ? from[i * K + k] * scale[k] : from[i * K + k]) : 0.0f;
+    // Line by line: rows lie a power of two apart and share few cache sets.
+    for (int64_t k0 = 0; k0 < K; k0 += kDepth, to += kDepth * kPanelNR)
+      for (int64_t i = 0; i < kPanelNR; ++i) {
+        const float* from = w + (tap * C + column + i) * K + k0;
+        if (i < width) prefetch(from + kDepth);
+        for (int64_t k = 0; k < smaller(kDepth, K - k0); ++k)
+          to[k * kPanelNR + i] = i < width ? (scale ? from[k] * scale[k0 + k] : from[k]) : 0.0f;
+      }
   });
 }
 

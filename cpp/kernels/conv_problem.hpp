@@ -149,6 +149,17 @@ constexpr int64_t kTileSumGroups = 4;  // groups summed in one chain
 #endif
 
 FASTCNN_INLINE int64_t panels(int64_t K) { return ceil_div(K, kPanelNR); }
+// The columns of panel j. Of panels of three vectors the last but one gives one to a last that would have one alone,
+// too few sums to keep the multipliers busy.
+struct Columns {
+  int64_t begin, width;
+};
+FASTCNN_INLINE Columns columns(int64_t K, int64_t j) {
+  const int64_t last = panels(K) - 1;
+  const bool shared = kPanelNR == 3 * kLanes && last > 0 && K - last * kPanelNR <= kLanes;
+  const auto begin = [&](int64_t i) { return i > last ? K : i * kPanelNR - (shared && i == last ? kLanes : 0); };
+  return {begin(j), begin(j + 1) - begin(j)};
+}
 FASTCNN_INLINE int64_t tap_count(const Problem& p) { return p.rows.count * p.columns.count; }
 
 // Whether the windows of neighbouring outputs are read from a strip: few channels, undilated, forward, strides for

@@ -10,7 +10,8 @@ namespace fastcnn::FASTCNN_ISA {
 namespace weights {
 
 constexpr int64_t kPixels = 128;  // pixels a block: a panel of dy fills a third of the L1 cache
-constexpr int64_t kRowBlock = 256, kColumnBlock = 512;  // whose operands and sums share the L2 cache
+// Whose operands and sums share the L2 cache; whole panels
+constexpr int64_t kRowBlock = 256, kColumnBlock = 512 + (kPanelNR - 512 % kPanelNR) % kPanelNR;
 constexpr int64_t kTasks = 8;
 
 // Windows on few channels are copied one after the other and then are the channels of single pixels.

@@ -102,7 +102,7 @@ static void multiply_point(const Grid& g, int64_t f, int64_t columns, const Rang
             if (chunk) tile.add_from(m + t * kPanelNR, kPanelNR);
             tile.store_to(m + t * kPanelNR, kPanelNR);
           };
-          with_vectors(columns, [&]<int kVectors>() { run_tile(Tile<MR, kVectors>()); });
+          with_vectors(smaller(columns, kPanelNR), [&]<int kVectors>() { run_tile(Tile<MR, kVectors>()); });
         });
       });
     }

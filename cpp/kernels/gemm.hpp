@@ -23,10 +23,14 @@ constexpr int kMR = 4;  // 8 accumulators of 16 registers; multiply and add need
 #endif
 
 // Convolutions have blocks so large that B can be read more often: with four vectors 4 loads and 6 broadcasts feed 24
-// FMAs, the fewest instructions for one.
+// FMAs, with three 3 loads and 4 broadcasts 12: the fewest instructions for one, which count where another thread
+// shares the core.
 #if FASTCNN_LANES == 16 && !FASTCNN_TILES
 constexpr int64_t kPanelNR = 4 * kLanes;
 constexpr int kPanelMR = 6;
+#elif FASTCNN_LANES == 8
+constexpr int64_t kPanelNR = 3 * kLanes;
+constexpr int kPanelMR = 4;
 #else
 constexpr int64_t kPanelNR = kNR;
 constexpr int kPanelMR = kMR;

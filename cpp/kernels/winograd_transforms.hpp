@@ -8,6 +8,10 @@
 namespace fastcnn::FASTCNN_ISA {
 namespace winograd {
 
+// Where registers are few Winograd keeps panels of two vectors and tiles of six rows: with three by four it takes 3 to
+// 4 % longer for 64 and 128 channels.
+constexpr int64_t kPanelNR = kManyRegisters ? fastcnn::FASTCNN_ISA::kPanelNR : kNR;
+constexpr int kPanelMR = kManyRegisters ? fastcnn::FASTCNN_ISA::kPanelMR : kMR;
 constexpr int64_t kTile = 4;
 constexpr int64_t kPoints = 36;
 constexpr double kRootHalf = 0.70710678118654752440, kRootTwo = 1.41421356237309504880;

@@ -113,8 +113,8 @@ FAULTS_CONV = [
     ),
     Fault(
         GEMM,
-        "(scale ? from[i] * scale[j * kPanelNR + i] : from[i])",
-        "(scale ? from[i] * scale[i] : from[i])",
+        "values *= load_upto(scale + column + i, n);",
+        "values *= load_upto(scale + i, n);",
         "batch normalisation folded with the first panel's scales",
     ),
     Fault(
