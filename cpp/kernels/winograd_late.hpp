@@ -12,7 +12,6 @@ namespace fastcnn::FASTCNN_ISA {
 namespace winograd {
 namespace late {
 
-constexpr int64_t kVectors = kPanelNR / kLanes;
 constexpr int64_t kPlane = kDepth * kPanelNR;
 constexpr int64_t kUPoint = kLatePlanes * kPlane + 16;  // floats of U from one point to the next
 
@@ -146,7 +145,8 @@ static void multiply_in_registers(const Operands& o, int64_t vectors) {
         const float* const taps = o.w + d * kLatePlane + first * kLanes;
         const float* const next = d + 1 < o.depth ? taps + kLatePlane : following;
         each<kSharing>([&]<int64_t i>() FASTCNN_LAMBDA {
-          multiply_plane<T, i>(o, d, taps + i * kLanes, next + i * kLanes, d == begin, sums[i]);
+          if (first + i < vectors)
+            multiply_plane<T, i>(o, d, taps + i * kLanes, next + i * kLanes, d == begin, sums[i]);
         });
       }
       for (int64_t i = 0; i < smaller(kSharing, vectors - first); ++i)
