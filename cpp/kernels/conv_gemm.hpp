@@ -132,6 +132,10 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
     for (int64_t chain = 0; chain < sums.all; ++chain) {
       const int64_t begin = sums.begin(chain), end = sums.begin(chain + 1);
       const bool last = chain == sums.all - 1;
+      const int64_t length = (end - begin) * kDepth, steps = ceil_div(rows, kPanelMR) * (end - begin);
+      Ahead ahead(begin < end ? b + planes[begin].weights + length * kPanelNR : b, length * kPanelNR,
+                  steps * (kDepth / kFetchDepth));
+      Ahead ahead_x(x + ((first + rows) * d.planes + rows * begin) * kDepth, fetches_x ? length * rows : 0, steps);
       for_tiles<kPanelMR>(rows, [&](int64_t m, int64_t count) {
         with_rows<kPanelMR>(count, [&]<int MR>() {
           int64_t offsets[MR] = {};  // of the rows' first element in `target`
@@ -152,10 +156,6 @@ static void run_task(const Problem& p, const Grid& g, const Depth& d, const Layo
           const auto run_tile = [&](auto tile) FASTCNN_LAMBDA {
             tile.zero();
             const float* a = placed_rows + m * d.planes * kDepth;
-            const float* next = begin < end ? b + planes[begin].weights + (end - begin) * kDepth * kPanelNR : b;
-            Ahead ahead(next, end - begin, m, count, rows, kDepth * kPanelNR, kDepth / kFetchDepth);
-            Ahead ahead_x(x + ((first + rows) * d.planes + rows * begin) * kDepth, fetches_x ? end - begin : 0, m,
-                          count, rows, rows * kDepth);
             for (int64_t k = begin; k < end; ++k) {
               const float* weights = b + planes[k].weights;
               ahead_x.fetch();

@@ -379,6 +379,7 @@ static void run_task_on_tiles(const Problem& p, const Grid& g, const Depth& d, c
                            parts + (k - begin) * tiles::kGroupParts);
       tiles::settle();
       const float* const next = last ? panel + panel_size + kPanelHead : panel + planes[end].weights;
+      Ahead ahead(next, (end - begin) * tiles::kGroupB, ceil_div(rows, part_rows) * (end - begin) * tiles::kFetches);
       for (int64_t m = 0; m < rows; m += part_rows) {
         const int64_t count = smaller(part_rows, rows - m);
         if (last && !epilogue.pool)
@@ -389,7 +390,6 @@ static void run_task_on_tiles(const Problem& p, const Grid& g, const Depth& d, c
               prefetch_to_write(y + to);
             }
           });
-        Ahead ahead(next, end - begin, m, count, rows, tiles::kGroupB, tiles::kFetches);
         const auto a = rows_at(m);
         const bool fresh =
             begin % kTileSumGroups == 0;  // a long chain would round every product to the size of its end

@@ -364,7 +364,7 @@ static void add_block_on_tiles(const Conv2DShape& s, const TileGrid& g, const Ti
                            column / tiles::kColumns * 2 * tiles::kParts * l.b_half +
                            (plane * g.copies + shift % 2) * copy_floats + shift / 2 * tiles::kRowParts;
     float* const total = reinterpret_cast<float*>(memory + l.all_sums) + tile * kTileFloats;
-    Ahead ahead(total, count, 0, 1, 1, kTileFloats / count, tiles::kFetches);
+    Ahead ahead(total, kTileFloats, count * tiles::kFetches);
     tiles::zero_sums(true);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t unit = (first + i) / g.groups, group = (first + i) % g.groups;

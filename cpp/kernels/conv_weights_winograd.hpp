@@ -147,11 +147,11 @@ static void transform_inputs_of_group(const Conv2DShape& s, const WinogradGrid& 
     for (int64_t c = 0; c < kSideX; c += kLanes) {
       const int64_t channel = b * kSideX + c;
       for (int64_t i = 0; i < kTilesOfGroup; ++i) {
-        vf u[kPoints];
         winograd::fetch_columns(pixels[smaller(i + 1, kTilesOfGroup - 1)], smaller(channel, s.C - 1));
-        winograd::transform_tile(pixels[i], winograd::kTile, winograd::kTile, zeros, channel, s.C, prologue, u);
-        float* to = v + i * kSideX + c;
-        for (int64_t f = 0; f < kPoints; ++f, to += g.v_plane) store(to, u[f]);
+        float* const to = v + i * kSideX + c;
+        winograd::transform_tile([&](int64_t k) FASTCNN_LAMBDA { return pixels[i][k]; }, winograd::kTile,
+                                 winograd::kTile, zeros, channel, s.C, prologue,
+                                 [&](int64_t f, vf u) FASTCNN_LAMBDA { store(to + f * g.v_plane, u); });
       }
     }
 }
@@ -217,7 +217,7 @@ static void multiply_point(const WinogradGrid& g, const float* v, const float* z
       tiles::settle();
       for (int64_t c = 0; c < g.c_blocks; ++c) {
         float* const total = sums + (k * g.c_blocks + c) * kBlockSums;
-        Ahead ahead(total, count, 0, 1, 1, kBlockSums / count, tiles::kFetches);
+        Ahead ahead(total, kBlockSums, count * tiles::kFetches);
         tiles::multiply_groups(
             registers, true, count, [&](int64_t i) FASTCNN_LAMBDA { return rows + i * tiles::kGroupParts; },
             tiles::kGroupB / 2, parts + (c * g.chunk + first) * tiles::kGroupParts, block, ahead);

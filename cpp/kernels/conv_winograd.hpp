@@ -40,6 +40,7 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
     const float** const ahead = pixels[(i + 1) % 2];
     next = tile_at(g.tiles, smaller(first + i + 1, g.tiles.all - 1));
     find_pixels<6, 1>(p, next, x, zeros, ahead);
+    const auto pixel = [&](int64_t k) FASTCNN_LAMBDA { return rows[k]; };
 #if FASTCNN_TILES
     if (g.on_tiles) {
       for (int64_t d = 0; d < g.depth; ++d) {
@@ -47,8 +48,9 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
         vf low[kPoints], high[kPoints];
         fetch_columns(ahead, smaller(d * g.side, p.C - 1));
         fetch_columns(ahead, smaller(d * g.side + kLanes, p.C - 1));
-        transform_tile(rows, kTile, kTile, zeros, d * g.side, p.C, prologue, low);
-        transform_tile(rows, kTile, kTile, zeros, d * g.side + kLanes, p.C, prologue, high);
+        const auto keep = [](vf* half) FASTCNN_LAMBDA { return [=](int64_t f, vf u) FASTCNN_LAMBDA { half[f] = u; }; };
+        transform_tile(pixel, kTile, kTile, zeros, d * g.side, p.C, prologue, keep(low));
+        transform_tile(pixel, kTile, kTile, zeros, d * g.side + kLanes, p.C, prologue, keep(high));
         for (int64_t f = 0; f < kPoints; ++f, out += g.v_plane) {
           store(out, low[f]);
           store(out + kLanes, high[f]);
@@ -58,18 +60,20 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
     }
 #endif
     for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {
-      float* out = v + c / kDepth * g.v_step + (place + i) * kDepth + c % kDepth;
-      vf u[kPoints];
+      float* const out = v + c / kDepth * g.v_step + (place + i) * kDepth + c % kDepth;
       fetch_columns(ahead, smaller(c, p.C - 1));
-      const auto put = [&](int64_t f)
-                           FASTCNN_LAMBDA { store(out + f * g.v_plane, g.late ? u[f] * late::kFactors.of[f] : u[f]); };
-      if (at.whole()) {
-        transform_tile(rows, kTile, kTile, zeros, c, p.C, prologue, u);
-        for (int64_t f = 0; f < kPoints; ++f) put(f);
+      const auto put = [&](int64_t f, vf u) FASTCNN_LAMBDA { store(out + f * g.v_plane, u); };
+      const auto put_late = [&](int64_t f, vf u) FASTCNN_LAMBDA { put(f, u * late::kFactors.of[f]); };
+      if (at.whole() && !g.late) {
+        transform_tile(pixel, kTile, kTile, zeros, c, p.C, prologue, put);
+      } else if (at.whole()) {
+        transform_tile(pixel, kTile, kTile, zeros, c, p.C, prologue, put_late);
       } else {
-        transform_tile(rows, at.rows, at.columns, zeros, c, p.C, prologue, u);
+        vf u[kPoints];
+        const auto keep = [&](int64_t f, vf value) FASTCNN_LAMBDA { u[f] = value; };
+        transform_tile(pixel, at.rows, at.columns, zeros, c, p.C, prologue, keep);
         for (int64_t f = 0; f < kPoints; ++f)
-          if (at.has(f)) put(f);
+          if (at.has(f)) g.late ? put_late(f, u[f]) : put(f, u[f]);
       }
     }
   }
@@ -90,11 +94,11 @@ static void multiply_point(const Grid& g, int64_t f, int64_t columns, const Rang
       const bool last = chunk == chunks - 1 && columns <= kPanelNR;
       const float* rows_of[gemm::kChainPlanes];
       for (int64_t d = begin; d < end; ++d) rows_of[d - begin] = v + d / g.depth * g.v_plane + d % g.depth * g.v_step;
+      Ahead ahead(last ? next : u + end * kPlane, (end - begin) * kPlane, (end - begin) * ceil_div(count, kPanelMR));
       for_tiles<kPanelMR>(count, [&](int64_t t, int64_t rows) {
         with_rows<kPanelMR>(rows, [&]<int MR>() {
           const auto run_tile = [&](auto tile) FASTCNN_LAMBDA {
             tile.zero();
-            Ahead ahead(last ? next : u + end * kPlane, end - begin, t, rows, count);
             for (int64_t d = begin; d < end; ++d) {
               ahead.fetch();
               tile.multiply(BlockA<kDepth, 1>{rows_of[d - begin] + t * kDepth}, u + d * kPlane, kPanelNR, kDepth);
@@ -139,8 +143,8 @@ static void multiply_on_tiles(const Grid& g, int64_t group_panels, int64_t count
         tiles::settle();
         const bool last = begin + depth == g.depth && j + 1 == group_panels;
         const float* const next = last ? u + u_plane : groups + depth * tiles::kGroupB;
+        Ahead ahead(next, depth * tiles::kGroupB, ceil_div(count, part_rows) * depth * tiles::kFetches);
         for (int64_t t = 0; t < count; t += part_rows) {
-          Ahead ahead(next, depth, t, smaller(part_rows, count - t), count, tiles::kGroupB, tiles::kFetches);
           float* const sums = m + (j * g.rows + t) * kPanelNR;
           const float* const rows = parts + kPartsOfU + begin * v_depth + t * tiles::kRowParts;
           tiles::multiply_groups(

@@ -140,25 +140,21 @@ FASTCNN_INLINE void for_tiles(int64_t rows, const F& f) {
   }
 }
 
-// Weights pass by once and faster than hardware prefetchers fetch them: while rows first..first+count-1 of `rows` use
-// `planes` planes of `plane` floats, they fetch their share of the next ones into the L2 cache, line after line, in so
-// many `calls` a plane.
+// Weights pass by once and faster than hardware prefetchers fetch them: while some are used, the next `floats` are
+// fetched into the L2 cache, a few lines in each of so many `calls`.
 struct Ahead {
   const float *line, *end;
   int64_t step;  // floats a call
-  FASTCNN_INLINE Ahead(const float* next, int64_t planes, int64_t first, int64_t count, int64_t rows,
-                       int64_t plane = kDepth * kPanelNR, int64_t calls = 1) {
-    constexpr int64_t kLine = 16;
-    const int64_t lines = plane / kLine;
-    const int64_t from = planes * lines * first / rows, to = planes * lines * (first + count) / rows;
-    line = next + from * kLine;
-    end = next + to * kLine;
-    step = planes ? ceil_div(to - from, planes * calls) * kLine : 0;
-  }
+  FASTCNN_INLINE Ahead(const float* next, int64_t floats, int64_t calls)
+      : line(next), end(next + floats), step(ceil_div(floats / kLine, larger(1, calls)) * kLine) {}
   FASTCNN_INLINE void fetch() {
-    const float* const stop = line + step < end ? line + step : end;
-    for (; line < stop; line += 16) prefetch_to_l2(line);
+    if (line >= end) return;
+    const float* const stop = line + step;
+    for (; line < stop; line += kLine) prefetch_to_l2(line);
   }
+
+ private:
+  static constexpr int64_t kLine = 16;
 };
 
 }  // namespace fastcnn::FASTCNN_ISA

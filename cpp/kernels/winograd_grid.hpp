@@ -42,10 +42,12 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
     g.inner = g.late || g.strided || kPoints * p.C * p.K * 4 > (int64_t{8} << 20) || g.tiles.all < 64;
     g.by_point = g.inner && !g.late;
     g.group = g.by_point ? g.panels : g.packed_group;
-    limit = g.by_point ? kPointBytes / (4 * (all_planes(g.strided) * g.depth * kDepth + kPoints * g.panels * kPanelNR))
-            : g.inner  ? 96
-            : p.C <= 256 ? 24
-                         : 36;
+    limit = g.by_point  ? kPointBytes / (4 * (all_planes(g.strided) * g.depth * kDepth + kPoints * g.panels * kPanelNR))
+            : g.inner   ? 96
+            : p.C > 256 ? 36
+            : kManyRegisters ? 24
+            : p.C > 64       ? 12
+                             : 18;
     limit = larger(limit, kPanelMR);
   }
   g.group = smaller(g.group, g.panels);

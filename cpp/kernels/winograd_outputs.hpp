@@ -9,8 +9,9 @@ namespace winograd {
 static void transform_output(const Problem& p, const Grid& g, const Epilogue& epilogue, int64_t first, int64_t count,
                              int64_t panel, int64_t group_panels, const float* m, float* y) {
   const int64_t columns = smaller(group_panels * kPanelNR, p.K - panel * kPanelNR);
-  for (int64_t i = 0; i < count; ++i) {
-    const TileAt at = tile_at(g.tiles, first + i), ahead = tile_at(g.tiles, smaller(first + i + 1, g.tiles.all - 1));
+  TileAt at = tile_at(g.tiles, first), ahead = at;
+  for (int64_t i = 0; i < count; ++i, at = ahead) {
+    ahead = tile_at(g.tiles, smaller(first + i + 1, g.tiles.all - 1));
     const int64_t rows_left = smaller(kTile, p.P - at.h), columns_left = smaller(kTile, p.Q - at.w);
     for (int64_t c = 0; c < columns; c += kLanes) {
       const int64_t n = smaller(kLanes, columns - c), k = panel * kPanelNR + c;
@@ -48,13 +49,13 @@ static void transform_output(const Problem& p, const Grid& g, const Epilogue& ep
           for (int64_t s = 0; s < 2; ++s) {
             const int64_t ph = at.h / 2 + r, pw = at.w / 2 + s;
             if (ph >= PH || pw >= PW) continue;
-            vf best = out[2 * r * 4 + 2 * s];
+            const auto output = [&](int32_t q) FASTCNN_LAMBDA { return out[(2 * r + q / 2) * 4 + 2 * s + q % 2]; };
+            vf best = output(0);
             vi place{};
             for (int32_t q = 1; q < 4; ++q) {
-              const vf candidate = out[(2 * r + q / 2) * 4 + 2 * s + q % 2];
-              const vi wins = (candidate > best) | ((candidate != candidate) & (best == best));
-              best = select(wins, candidate, best);
-              place = wins ? (vi{} + q) : place;
+              const vi nan = output(q) != output(q);
+              if (epilogue.argmax) place = (output(q) > best) | (nan & (best == best)) ? (vi{} + q) : place;
+              best = select((output(q) > best) | nan, output(q), best);
             }
             best += bias;
             if (epilogue.relu) best = relu(best);

@@ -81,25 +81,26 @@ constexpr double kG[6][3] = {{1, 0, 0},
                              {1.0 / 6, -kRootTwo / 6, 1.0 / 3},
                              {0, 0, 1}};
 
-// t = B^T x of a tile with so many outputs along the axis, of which the points that it drops do not count. With fewer
-// points B has other rows, scaled so that G stays as it is.
-FASTCNN_INLINE void input_pass(int64_t outputs, vf x0, vf x1, vf x2, vf x3, vf x4, vf x5, vf* t, int64_t step) {
+// put(i, value of B^T x) of a tile with so many outputs along the axis, of which the points that it drops do not count.
+// With fewer points B has other rows, scaled so that G stays as it is.
+template <class Put>
+FASTCNN_INLINE void input_pass(int64_t outputs, vf x0, vf x1, vf x2, vf x3, vf x4, vf x5, const Put& put) {
   if (outputs == 1) {
     const vf even_a = x2 * (kA2 - kB2), odd_a = x1 * ((kA2 - kB2) * kA);
-    t[0 * step] = x0 - x2 * kB2;
-    t[1 * step] = even_a + odd_a;
-    t[2 * step] = even_a - odd_a;
+    put(0, x0 - x2 * kB2);
+    put(1, even_a + odd_a);
+    put(2, even_a - odd_a);
     return;
   }
   const bool four = outputs == 2;  // points
   const vf even_a = four ? (x2 - x0 * kB2) * kA2 : x4 - x2 * kB2, odd_a = (x3 - x1 * kB2) * kA;
   const vf even_b = four ? (x2 - x0 * kA2) * kB2 : x4 - x2 * kA2, odd_b = (x3 - x1 * kA2) * kB;
-  t[0 * step] = (x0 - x2 * kSum) + x4;
-  t[1 * step] = even_a + odd_a;
-  t[2 * step] = even_a - odd_a;
-  t[3 * step] = even_b + odd_b;
-  t[4 * step] = even_b - odd_b;
-  t[5 * step] = (x1 - x3 * kSum) + x5;
+  put(0, (x0 - x2 * kSum) + x4);
+  put(1, even_a + odd_a);
+  put(2, even_a - odd_a);
+  put(3, even_b + odd_b);
+  put(4, even_b - odd_b);
+  put(5, (x1 - x3 * kSum) + x5);
 }
 
 // t = A^T m
@@ -145,19 +146,20 @@ FASTCNN_INLINE TileAt tile_at(const Tiling& g, int64_t tile) {
           last_column ? g.last_columns : kTile};
 }
 
-// B^T d B of kLanes channels from c on, of which `C` minus c are there, for a tile with so many rows and columns of
-// outputs, which are constants for whole tiles; the points that it drops do not count.
-FASTCNN_INLINE void transform_tile(const float* const* rows, int64_t output_rows, int64_t output_columns,
-                                   const float* zeros, int64_t c, int64_t C, const Prologue& prologue, vf* out) {
+// put(f, value of B^T d B) of kLanes channels from c on, of which `C` minus c are there, for a tile with so many rows
+// and columns of outputs, which are constants for whole tiles; pixel(k): pixel k of 6x6, `zeros` in the padding.
+template <class Pixel, class Put>
+FASTCNN_INLINE void transform_tile(const Pixel& pixel, int64_t output_rows, int64_t output_columns, const float* zeros,
+                                   int64_t c, int64_t C, const Prologue& prologue, const Put& put) {
   if (c >= C) {
-    for (int64_t f = 0; f < kPoints; ++f) out[f] = vf{};
+    for (int64_t f = 0; f < kPoints; ++f) put(f, vf{});
     return;
   }
   vf t[kPoints];
-  const auto columns = [&](const auto& at_row) FASTCNN_LAMBDA {
+  const auto columns = [&](const auto& at) FASTCNN_LAMBDA {
     for (int64_t s = 0; s < 6; ++s)
-      input_pass(output_rows, at_row(s), at_row(6 + s), at_row(12 + s), at_row(18 + s), at_row(24 + s), at_row(30 + s),
-                 t + s, 6);
+      input_pass(output_rows, at(s), at(6 + s), at(12 + s), at(18 + s), at(24 + s), at(30 + s),
+                 [&](int64_t i, vf v) FASTCNN_LAMBDA { t[i * 6 + s] = v; });
   };
   const int64_t n = smaller(kLanes, C - c);
   if (prologue.mean) {
@@ -165,18 +167,20 @@ FASTCNN_INLINE void transform_tile(const float* const* rows, int64_t output_rows
              shift = load_upto(prologue.shift + c, n);
     const vf least = broadcast(prologue.relu ? 0 : -__builtin_inff());
     columns([&](int64_t k) FASTCNN_LAMBDA {
-      const vf v = (load_upto(rows[k] + c, n) - mean) * scale + shift;
-      return rows[k] == zeros ? vf{} : select(v < least, least, v);
+      const float* const from = pixel(k);
+      const vf v = (load_upto(from + c, n) - mean) * scale + shift;
+      return from == zeros ? vf{} : select(v < least, least, v);
     });
   } else if (n == kLanes) {
-    columns([&](int64_t k) FASTCNN_LAMBDA { return load(rows[k] + c); });
+    columns([&](int64_t k) FASTCNN_LAMBDA { return load(pixel(k) + c); });
   } else {
-    columns([&](int64_t k) FASTCNN_LAMBDA { return load_upto(rows[k] + c, n); });
+    columns([&](int64_t k) FASTCNN_LAMBDA { return load_upto(pixel(k) + c, n); });
   }
   for (int64_t r = 0; r < 6; ++r) {
     if (!has_point(output_rows, r)) continue;
-    const vf* row = t + r * 6;
-    input_pass(output_columns, row[0], row[1], row[2], row[3], row[4], row[5], out + r * 6, 1);
+    const vf* const row = t + r * 6;
+    input_pass(output_columns, row[0], row[1], row[2], row[3], row[4], row[5],
+               [&](int64_t i, vf v) FASTCNN_LAMBDA { put(r * 6 + i, v); });
   }
 }
 

@@ -39,13 +39,13 @@ FAULTS_WINOGRAD = [
     ),
     Fault(
         WINOGRAD,
-        "for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {\n      float* out",
-        "for (int64_t c = 0; c < p.C; c += kLanes) {\n      float* out",
+        "for (int64_t c = 0; c < g.depth * kDepth; c += kLanes) {\n      float* const out",
+        "for (int64_t c = 0; c < p.C; c += kLanes) {\n      float* const out",
         "channels up to the next multiple of 16 are not cleared",
     ),
     Fault(
         WINOGRAD_TRANSFORMS,
-        "return rows[k] == zeros ? vf{} : select(v < least, least, v);",
+        "return from == zeros ? vf{} : select(v < least, least, v);",
         "return select(v < least, least, v);",
         "the prologue normalises the padding",
     ),
@@ -87,8 +87,8 @@ FAULTS_WINOGRAD = [
     ),
     Fault(
         WINOGRAD,
-        "g.late ? u[f] * late::kFactors.of[f] : u[f]",
-        "u[f]",
+        "put(f, u * late::kFactors.of[f])",
+        "put(f, u)",
         "inputs lack the factors that weights transformed late leave to them",
     ),
     Fault(
@@ -111,8 +111,8 @@ FAULTS_WINOGRAD = [
     ),
     Fault(
         WINOGRAD,
-        "zeros, d * g.side + kLanes, p.C, prologue, high",
-        "zeros, d * g.side, p.C, prologue, high",
+        "zeros, d * g.side + kLanes, p.C, prologue, keep(high)",
+        "zeros, d * g.side, p.C, prologue, keep(high)",
         "the second half of a group repeats the first in Winograd on tile registers",
         "amx",
     ),
