@@ -11,7 +11,7 @@ namespace weights {
 
 constexpr int64_t kPixels = 128;  // pixels a block: a panel of dy fills a third of the L1 cache
 // Whose operands and sums share the L2 cache; whole panels
-constexpr int64_t kRowBlock = 256, kColumnBlock = (511 / kPanelNR + 1) * kPanelNR;
+constexpr int64_t kRowBlock = 256, kColumnBlock = round_up(512, kPanelNR);
 constexpr int64_t kTasks = 8;
 
 // Windows on few channels are copied one after the other and then are the channels of single pixels.

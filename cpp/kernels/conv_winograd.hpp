@@ -72,8 +72,13 @@ static void transform_input(const Problem& p, const Grid& g, const Prologue& pro
         vf u[kPoints];
         const auto keep = [&](int64_t f, vf value) FASTCNN_LAMBDA { u[f] = value; };
         transform_tile(pixel, at.rows, at.columns, zeros, c, p.C, prologue, keep);
-        for (int64_t f = 0; f < kPoints; ++f)
-          if (at.has(f)) g.late ? put_late(f, u[f]) : put(f, u[f]);
+        for (int64_t f = 0; f < kPoints; ++f) {
+          if (!at.has(f)) continue;
+          if (g.late)
+            put_late(f, u[f]);
+          else
+            put(f, u[f]);
+        }
       }
     }
   }

@@ -10,8 +10,8 @@
 
 namespace fastcnn::FASTCNN_ISA {
 
-FASTCNN_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-FASTCNN_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+FASTCNN_INLINE constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+FASTCNN_INLINE constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 FASTCNN_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 FASTCNN_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 

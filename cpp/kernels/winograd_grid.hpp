@@ -30,8 +30,8 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   g.depth = ceil_div(p.C, g.side);
   g.panels = ceil_div(p.K, kPanelNR);
   g.packed_group = g.late ? 1 : panels_of_packed_group(g.panels);
-  // V of a chunk: in the L2 cache of one worker, or, shared, in the L3 cache. Tile registers wait for U unless they use
-  // it for many tiles.
+  // V of a chunk: in the L2 cache of one worker, or, shared, in the L3 cache; processors with few registers have L2
+  // caches of half a megabyte and less. Tile registers wait for U unless they use it for many tiles.
   int64_t limit;
   g.by_point = false;
   if (g.on_tiles) {
