@@ -466,6 +466,32 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("quick_demo")
+def test_what_the_demo_suggests_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo.shutil, "which", lambda name: None)
+    out, _ = run(capsys, "demo", "--out", str(tmp_path / "my demo"), "--epochs", "1")
+    answers = subprocess.run(out.splitlines()[-1], shell=True, capture_output=True, text=True, timeout=60, check=True)
+    assert answers.stdout.count(".png") == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "called", "expected"),
+    [
+        ("/bin/fastcnn", ".venv/bin/fastcnn", "fastcnn"),
+        (None, ".venv/bin/fastcnn", ".venv/bin/fastcnn"),
+        (None, "my env/bin/fastcnn", "'my env/bin/fastcnn'"),
+    ],
+)
+def test_the_demo_names_the_program_as_a_shell_finds_it(
+    found: str | None, called: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo.shutil, "which", lambda name: found)
+    monkeypatch.setattr(demo.sys, "argv", [called, "demo"])
+    assert demo._program() == expected
+
+
+@pytest.mark.usefixtures("quick_demo")
 def test_demo_asks_for_room_before_it_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from fastcnn.models import Model, Sequential
 from fastcnn.optimizers import Adam
 from fastcnn.utils import save_img, set_random_seed
 
-HELP = "draw six kinds of pictures, train a ResNet50 on them and show what it learned (about two minutes on two cores)"
+HELP = "draw six kinds of pictures, train a ResNet50 on them and show what it learned (a few minutes on two cores)"
 
 _TRAINING, _TEST = 200, 50  # pictures of each class
 _BATCH = 16
@@ -92,8 +95,17 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(result | {"files": [str(path) for path in made]}))
     say(f"The ResNet50 classifies {accuracy:.1%} of the test pictures; all of this took {seconds:.0f} s")
     say(f"Look at {', '.join(map(str, made[1:]))}; try")
-    say(f"  fastcnn predict {model_path} {out / 'test' / patterns.CLASSES[0]}/*.png")
+    pictures = shlex.quote(str(out / "test" / patterns.CLASSES[0]))
+    say(f"  {_program()} predict {shlex.quote(str(model_path))} {pictures}/*.png")
     return 0
+
+
+def _program() -> str:
+    """Return what a shell finds this program by: in an environment that is not active only its path."""
+    if shutil.which("fastcnn"):
+        return "fastcnn"
+    called = Path(sys.argv[0])
+    return shlex.quote(str(called)) if called.name == "fastcnn" else f"{shlex.quote(sys.executable)} -m fastcnn"
 
 
 def _draw(folder: Path, indices: range, seed: int) -> None:
