@@ -236,19 +236,10 @@ FASTCNN_INLINE int64_t strip_rows(const Problem& p, bool pool) {
   return rows;
 }
 
-// At most `limit` tiles a block, so many that blocks of equal size come in pairs and each core gets as much.
-FASTCNN_INLINE int64_t tiles_a_block(int64_t M, int64_t limit) {
-  const int64_t tiles = larger(1, ceil_div(M, kPanelMR));
-  if (tiles <= limit) return tiles;
-  int64_t best = limit, least = -1;
-  for (int64_t t = limit; t > limit * 2 / 3; --t) {
-    const int64_t idle = round_up(ceil_div(tiles, t), 2) * t - tiles;
-    if (least < 0 || idle < least) {
-      best = t;
-      least = idle;
-    }
-  }
-  return best;
+// Blocks of equal size come in pairs, so that each core gets as many rows.
+FASTCNN_INLINE int64_t block_rows(int64_t M) {
+  const int64_t blocks = M <= kBlockRows ? 1 : round_up(ceil_div(M, kBlockRows), 2);
+  return larger(1, ceil_div(M, blocks));
 }
 
 #if FASTCNN_TILES
@@ -322,7 +313,7 @@ FASTCNN_INLINE Grid grid(const Problem& p, bool pool) {
     g.block_rows = 2 * p.OW;
   } else {
     const int64_t M = p.N * p.OH * p.OW;
-    g.block_rows = kPanelMR * tiles_a_block(M, kBlockRows / kPanelMR);
+    g.block_rows = block_rows(M);
 #if FASTCNN_TILES
     if (on_tiles(p)) {
       const int64_t depth = larger(1, p.C * tap_count(p));

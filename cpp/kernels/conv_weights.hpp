@@ -1,15 +1,15 @@
 // Gradient of the weights: dw[tap][c][k] (+)= sum over output pixels of x[row(pixel, tap)][c] * dy[pixel][k].
 //
 // A GEMM whose reduction runs over pixels, so both operands are copied per block of pixels: dy once, x once per tap.
-// Where C and K are small the pixels are cut into a fixed number of parts with sums of their own, added in order at the
-// end: the cut depends on the shape only.
+// Where C and K are small the pixels are cut into equal parts with sums of their own, added in order at the end: the
+// cut depends on the shape only.
 #pragma once
 #include "kernels/conv_gemm.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace weights {
 
-constexpr int64_t kPixels = 128;  // pixels a block: a panel of dy fills a third of the L1 cache
+constexpr int64_t kPixels = 128;  // pixels a block at most: a panel of dy fills a third of the L1 cache
 // Whose operands and sums share the L2 cache; whole panels
 constexpr int64_t kRowBlock = 256, kColumnBlock = round_up(512, kPanelNR);
 constexpr int64_t kTasks = 8;
@@ -23,7 +23,7 @@ FASTCNN_INLINE bool is_joined(const Conv2DShape& s) {
 struct Grid {
   int64_t taps, width;  // joined windows are one tap of R*S*C values
   int64_t row_blocks, row_block, column_blocks, column_block;
-  int64_t pixels, parts, part_pixels;
+  int64_t pixels, parts, part_pixels, block_pixels;
   int64_t size;  // of dw
 };
 
@@ -39,9 +39,10 @@ FASTCNN_INLINE Grid grid(const Conv2DShape& s) {
   g.pixels = s.N * s.P * s.Q;
   g.size = s.R * s.S * s.C * s.K;
   const int64_t blocks = larger(1, ceil_div(g.pixels, kPixels));
-  const int64_t wanted = smaller(blocks, ceil_div(kTasks, g.row_blocks * g.column_blocks));
-  g.part_pixels = ceil_div(blocks, wanted) * kPixels;
+  const int64_t parts = smaller(blocks, ceil_div(kTasks, g.row_blocks * g.column_blocks));
+  g.part_pixels = larger(1, ceil_div(g.pixels, parts));
   g.parts = larger(1, ceil_div(g.pixels, g.part_pixels));
+  g.block_pixels = ceil_div(g.part_pixels, ceil_div(g.part_pixels, kPixels));
   return g;
 }
 
@@ -94,11 +95,49 @@ static void pack_dy(const float* dy, int64_t K, int64_t k0, int64_t columns, int
   }
 }
 
-// Adds the part of `count` pixels from `first` on to `rows` rows from c0 on and columns k0.. of dw; a, b: memory for
-// packed blocks.
+// While pixels are multiplied, what x (of taps, the first) and dy have of those that follow is fetched into the L2
+// cache, a few lines in each of so many `calls`.
+struct NextPixels {
+  NextPixels(const Conv2DShape& s, const float* x, int64_t rows, const float* dy, int64_t columns, int64_t first,
+             int64_t count, int64_t calls)
+      : p(gemm::forward_problem(s)),
+        at(gemm::pixel(p, first)),
+        x(x),
+        dy(dy + first * s.K),
+        x_lines(is_joined(s) ? 0 : ceil_div(rows, kLine)),
+        lines(x_lines + ceil_div(columns, kLine)),
+        left(lines * count),
+        a_call(ceil_div(left, larger(1, calls))) {}
+  FASTCNN_INLINE void fetch() {
+    for (int64_t i = 0; i < a_call && left > 0; ++i, --left) {
+      const float* const from = line < x_lines ? gemm::row(p, x, at, 0, 0) : dy;
+      if (from) prefetch_to_l2(from + (line < x_lines ? line : line - x_lines) * kLine);
+      if (++line < lines) continue;
+      line = 0;
+      dy += p.K;
+      gemm::advance(p, at);
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 16;
+  gemm::Problem p;
+  gemm::Pixel at;
+  const float *x, *dy;
+  int64_t x_lines, lines;  // of a pixel
+  int64_t left, a_call;
+  int64_t line = 0;
+};
+
+// Adds the part of `count` pixels from `first` on, after which `next` come, to `rows` rows from c0 on and columns k0..
+// of dw; a, b: memory for packed blocks.
 static void add_pixels(const Conv2DShape& s, const Grid& g, const Prologue& prologue, const float* x, const float* dy,
-                       int64_t c0, int64_t rows, int64_t k0, int64_t columns, int64_t first, int64_t count, bool fresh,
-                       float* a, float* b, float* dw) {
+                       int64_t c0, int64_t rows, int64_t k0, int64_t columns, int64_t first, int64_t count,
+                       int64_t next, bool fresh, float* a, float* b, float* dw) {
+  constexpr int64_t kStep = 16;  // pixels between fetches
+  const int64_t tiles = g.taps * (columns / kPanelNR) * ceil_div(rows, kPanelMR);
+  NextPixels ahead(s, x + c0, rows, dy + k0, smaller(columns, s.K - k0), first + count, next,
+                   tiles * ceil_div(count, kStep));
   pack_dy(dy, s.K, k0, columns, first, count, b);
   for (int64_t tap = 0; tap < g.taps; ++tap) {
     pack_x(s, prologue, x, tap, c0, rows, first, count, a);
@@ -111,7 +150,11 @@ static void add_pixels(const Conv2DShape& s, const Grid& g, const Prologue& prol
             tile.zero();
             tile.each([&](vf&, int row, int64_t column)
                           FASTCNN_LAMBDA { prefetch_to_write(sums + row * s.K + column); });
-            tile.multiply(StridedA{a + i, 1, pitch(rows)}, b + j * kPixels, kPanelNR, count);
+            for (int64_t k = 0; k < count; k += kStep) {
+              ahead.fetch();
+              tile.multiply(StridedA{a + k * pitch(rows) + i, 1, pitch(rows)}, b + j * kPixels + k * kPanelNR, kPanelNR,
+                            smaller(kStep, count - k));
+            }
             tile.each([&](const vf& sum, int row, int64_t column) FASTCNN_LAMBDA {
               float* const at = sums + row * s.K + column;
               const int64_t n = width - column;
@@ -121,6 +164,17 @@ static void add_pixels(const Conv2DShape& s, const Grid& g, const Prologue& prol
           with_vectors(width, [&]<int kVectors>() { run_tile(Tile<MR, kVectors>()); });
         });
       });
+  }
+}
+
+// The same for pixels begin..end-1, block by block.
+static void add_blocks(const Conv2DShape& s, const Grid& g, const Prologue& prologue, const float* x, const float* dy,
+                       int64_t c0, int64_t rows, int64_t k0, int64_t columns, int64_t begin, int64_t end, bool fresh,
+                       float* a, float* b, float* dw) {
+  for (int64_t first = begin; first < end; first += g.block_pixels, fresh = false) {
+    const int64_t left = end - first, count = smaller(g.block_pixels, left);
+    add_pixels(s, g, prologue, x, dy, c0, rows, k0, columns, first, count, smaller(g.block_pixels, left - count), fresh,
+               a, b, dw);
   }
 }
 
@@ -151,9 +205,7 @@ static void run(const Conv2DShape& s, const Prologue& prologue, const float* x, 
     float* b = a + pitch(g.row_block) * kPixels;
     float* out = sums + part * (g.parts > 1 ? g.size : 0);
     const int64_t begin = part * g.part_pixels, end = smaller(g.pixels, begin + g.part_pixels);
-    for (int64_t first = begin; first < end; first += kPixels)
-      add_pixels(s, g, prologue, x, dy, c0, rows, k0, columns, first, smaller(kPixels, end - first),
-                 fresh_sums && first == begin, a, b, out);
+    add_blocks(s, g, prologue, x, dy, c0, rows, k0, columns, begin, end, fresh_sums, a, b, out);
   });
   if (g.parts > 1) add_parts(sums, g.parts, g.size, accumulate, dw);
 }

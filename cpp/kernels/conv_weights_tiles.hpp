@@ -410,18 +410,17 @@ static void add_block_plainly(const Conv2DShape& s, const TileGrid& g, const Pro
   float* const of_dy = memory + pitch(rows) * kPixels;
   if (g.by_pixel) {
     const int64_t begin = block * g.pixels * image, end = smaller(s.N, (block + 1) * g.pixels) * image;
-    for (int64_t first = begin; first < end; first += kPixels, fresh = false)
-      add_pixels(s, plain, prologue, x.data, dy.data, x.first, rows, dy.first, dy.count, first,
-                 smaller(kPixels, end - first), fresh, memory, of_dy, dw);
+    add_blocks(s, plain, prologue, x.data, dy.data, x.first, rows, dy.first, dy.count, begin, end, fresh, memory, of_dy,
+               dw);
     return;
   }
   for (int64_t unit = block * g.block_units; unit < smaller(g.units, (block + 1) * g.block_units); ++unit) {
     const int64_t part = g.flat ? 0 : unit % g.image_units * g.rows * s.Q;
     const int64_t begin = g.flat ? unit * kFlat : unit / g.image_units * image + part;
     const int64_t end = g.flat ? smaller(s.N * image, begin + kFlat) : begin + smaller(g.rows * s.Q, image - part);
-    for (int64_t first = begin; first < end; first += kPixels, fresh = false)
-      add_pixels(s, plain, prologue, x.data, dy.data, x.first, rows, dy.first, dy.count, first,
-                 smaller(kPixels, end - first), fresh, memory, of_dy, dw);
+    add_blocks(s, plain, prologue, x.data, dy.data, x.first, rows, dy.first, dy.count, begin, end, fresh, memory, of_dy,
+               dw);
+    fresh = false;
   }
 }
 

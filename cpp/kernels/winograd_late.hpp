@@ -160,22 +160,21 @@ static void multiply_in_registers(const Operands& o, int64_t vectors) {
   }
 }
 
-// A part of U of some planes of weights, in u[kStored][kUPoint]; fetches its share of the planes that follow.
+// A part of U of some planes of weights, in u[kStored][kUPoint].
 template <int64_t part>
 FASTCNN_INLINE void store_rows_of_u(const float* w, int64_t planes, float* u) {
-  const float* ahead = w + planes * kLatePlane + part * kLateTap;
-  for (int64_t d = 0; d < planes; ++d, w += kLatePlane, ahead += kLatePlane)
-    for (int64_t k = 0; k < kPlane; k += kLanes, u += kLanes) {
-      FASTCNN_UNROLL for (int64_t tap = part; tap < 9; tap += kParts)
-          prefetch_to_l2(ahead + (tap - part) * kLateTap + k);
+  for (int64_t d = 0; d < planes; ++d, w += kLatePlane)
+    for (int64_t k = 0; k < kPlane; k += kLanes, u += kLanes)
       rows_of_u<part>(w + k, [&](int64_t i, vf point) FASTCNN_LAMBDA { store(u + i * kUPoint, point); });
-    }
 }
 
 static void multiply_by_tiles(const Operands& o, int64_t columns, float* u) {
   const int64_t chunks = ceil_div(o.depth, kLatePlanes);
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t begin = o.depth * chunk / chunks, planes = o.depth * (chunk + 1) / chunks - begin;
+    int64_t products = 0;  // while which the planes that follow are fetched
+    for (int64_t f = 0; f < kPoints; ++f) products += ceil_div(o.tiles[f].end - o.tiles[f].begin, kPanelMR) * planes;
+    Ahead ahead(o.w + (begin + planes) * kLatePlane, planes * kLatePlane, products);
     each<kParts>([&]<int64_t part>() FASTCNN_LAMBDA {
       store_rows_of_u<part>(o.w + begin * kLatePlane, planes, u);
       const auto point = [](int64_t s) { return kOrder[part * kRows + s / 6] * 6 + s % 6; };
@@ -195,9 +194,11 @@ static void multiply_by_tiles(const Operands& o, int64_t columns, float* u) {
               const float* const v = o.v + f * o.v_plane + (begin * o.v_rows + t) * kDepth;
               float* const sums = o.m + f * o.m_plane + t * kPanelNR;
               tile.zero();
-              for (int64_t d = 0; d < planes; ++d)
+              for (int64_t d = 0; d < planes; ++d) {
+                ahead.fetch();
                 tile.multiply(BlockA<kDepth, 1>{v + d * o.v_rows * kDepth}, u + s * kUPoint + d * kPlane, kPanelNR,
                               kDepth);
+              }
               if (chunk) tile.add_from(sums, kPanelNR);
               tile.store_to(sums, kPanelNR);
             };

@@ -23,8 +23,8 @@ FAULTS_WEIGHTS = [
     ),
     Fault(
         WEIGHTS,
-        "fresh_sums && first == begin,",
-        "fresh_sums && first == 0,",
+        "begin, end, fresh_sums, a, b, out);",
+        "begin, end, fresh_sums && part == 0, a, b, out);",
         "stale accumulators: only the first part starts afresh",
     ),
     Fault(
