@@ -30,7 +30,8 @@ constexpr int64_t kGroupsOfSum = 4;  // whose products are summed on their own: 
 constexpr int64_t kBlocksOfTask = 2;  // of channels transformed at a time, for whom pixels are found once
 constexpr int64_t kOwnSums = 5 << 18;  // bytes at most of sums that each worker has for itself
 constexpr int64_t kGroupsOfOwn = FASTCNN_TILES ? 1 : 2;  // of a worker's chunk: V and Z beside the sums in the L2 cache
-constexpr int64_t kSharedBytes = 10 << 20;  // of V and Z of a shared chunk
+// Of V and Z of a shared chunk, or, on vectors, as many as of the sums, all of which each chunk reads and writes
+constexpr int64_t kSharedBytes = 10 << 20;
 
 struct WinogradGrid {
   Tiling tiles;
@@ -53,9 +54,11 @@ FASTCNN_INLINE WinogradGrid winograd_grid(const Conv2DShape& s) {
   g.groups = ceil_div(g.tiles.all, kTilesOfGroup);
   g.size = 9 * s.C * s.K;
   g.sum_plane = winograd::padded_plane(g.c_blocks * g.k_blocks * kBlockSums);
-  g.shared = kPoints * g.sum_plane * 4 > kOwnSums;
+  const int64_t sum_bytes = kPoints * g.sum_plane * 4;
+  g.shared = sum_bytes > kOwnSums;
   const int64_t group_bytes = kPoints * 4 * (g.c_blocks * kGroupFloatsX + g.k_blocks * kGroupFloatsDy);
-  const int64_t limit = g.shared ? larger(1, kSharedBytes / group_bytes) : kGroupsOfOwn;
+  const int64_t shared_bytes = FASTCNN_TILES ? kSharedBytes : larger(kSharedBytes, sum_bytes);
+  const int64_t limit = g.shared ? larger(1, shared_bytes / group_bytes) : kGroupsOfOwn;
   g.chunk = ceil_div(g.groups, ceil_div(g.groups, limit));
   g.chunks = ceil_div(g.groups, g.chunk);
   g.part_chunks = ceil_div(g.chunks, g.shared ? 1 : smaller(g.chunks, kTasks));
