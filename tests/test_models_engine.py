@@ -412,7 +412,7 @@ def test_a_prediction_leaves_the_switch_interval_as_it_was():
 def test_ctrl_c_while_steps_run_is_a_keyboard_interrupt():
     x, y, end = np.ones(4 << 20, np.float32), np.zeros(4 << 20, np.float32), np.zeros(4 << 20, np.float32)
     program = _core.Program()
-    for _ in range(1000):  # seconds
+    for _ in range(20_000):  # seconds, also where the arrays stay in a cache
         program.copy(x, y)
     program.copy(x, end)
     before = sys.getswitchinterval()

@@ -370,14 +370,16 @@ static void run_winograd(const Conv2DShape& s, const Prologue& prologue, const f
 }
 
 // Worth it: products of whole tiles against those of the direct sums, which on tile registers leave out the padding of
-// small maps. Fitted to the layers of VGG and ResNet, at batches of 8 to 64.
+// small maps. On vectors 36 planes of sums cost as much as so many products of each pair of channels, more than those
+// of a few tiles. Fitted to the layers of VGG and ResNet, at batches of 1 to 64.
+constexpr int64_t kSumsCost = 1100;
 FASTCNN_INLINE bool winograd_pays(const Conv2DShape& s) {
   if (s.C < 8 || s.K < 8) return false;
   const int64_t products = kPoints * ceil_div(s.P, winograd::kTile) * ceil_div(s.Q, winograd::kTile);
 #if FASTCNN_TILES
   return 2 * products < reached(s.P, s.R, 1, s.pad_top, 1, s.H) * reached(s.Q, s.S, 1, s.pad_left, 1, s.W);
 #else
-  return 13 * products < 10 * 9 * s.P * s.Q;
+  return 13 * s.N * products + 10 * kSumsCost < 10 * s.N * 9 * s.P * s.Q;
 #endif
 }
 
