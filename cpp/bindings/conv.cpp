@@ -310,11 +310,12 @@ void conv2d_backward_weights(PyProgram& p, Array x, Array dy, Array dw, Pair str
 
 std::vector<std::string> conv2d_algorithms(Pair input_size, const std::vector<int64_t>& w_shape, Pair strides,
                                            Padding padding, Pair dilation, bool backward_data, bool backward_weights,
-                                           bool batched) {
+                                           bool batched, int64_t batch) {
   const Check check("conv2d_algorithms");
   check.require(w_shape.size() == 4, "w_shape must have rank 4 [R,S,C,K] but is " + text(w_shape));
   check.require(!(backward_data && backward_weights), "backward_data and backward_weights are two operations");
-  const Conv2DShape s = make_shape(check, 1, input_size, w_shape, strides, padding, dilation);
+  check.require(batch > 0, "batch must be at least 1 but is " + std::to_string(batch));
+  const Conv2DShape s = make_shape(check, batch, input_size, w_shape, strides, padding, dilation);
   const Kernels& k = kernels();
   const Conv2DPass pass = backward_weights ? Conv2DPass::backward_weights
                           : backward_data  ? Conv2DPass::backward_data
@@ -356,7 +357,8 @@ void bind_conv(py::module_& m, ProgramClass& program) {
           py::arg("batch"));
   m.def("conv2d_algorithms", &conv2d_algorithms, py::arg("input_size"), py::arg("w_shape"), py::kw_only(),
         py::arg("strides") = one, py::arg("padding") = none, py::arg("dilation") = one,
-        py::arg("backward_data") = false, py::arg("backward_weights") = false, py::arg("batched") = false);
+        py::arg("backward_data") = false, py::arg("backward_weights") = false, py::arg("batched") = false,
+        py::arg("batch") = 32);
   m.def("set_winograd", [](bool enabled) { winograd_enabled = enabled; }, py::arg("enabled"));
   m.def("winograd", [] { return winograd_enabled.load(); });
 

@@ -86,8 +86,12 @@ def conv2d_algorithms(
     backward_data: bool = False,
     backward_weights: bool = False,
     batched: bool = False,
+    batch: int = 32,
 ) -> list[str]:
-    """The algorithms that can compute this convolution, the one that would be chosen first."""
+    """The algorithms that can compute this convolution, the one that would be chosen first.
+
+    Only gradients of weights depend on the batch: few tiles are not worth Winograd's.
+    """
 
 def set_winograd(enabled: bool) -> None: ...
 def winograd() -> bool: ...

@@ -221,6 +221,12 @@ def test_algorithms_and_the_winograd_switch(isa: str) -> None:
     assert _core.conv2d_algorithms(**large) == ["winograd", "gemm"]
     assert _core.conv2d_algorithms(**large, backward_data=True) == ["winograd", "gemm"]
     assert _core.PackedConv2D(w, (56, 56), padding=ONE).algorithm == "winograd"
+    small = {"input_size": (7, 7), "w_shape": (3, 3, 64, 64), "padding": ONE, "backward_weights": True}
+    assert _core.conv2d_algorithms(**small) == ["winograd", "gemm"]
+    if isa != "amx":  # where products are so fast that the choice does not see the batch
+        assert _core.conv2d_algorithms(**small, batch=1) == ["gemm", "winograd"]
+    with pytest.raises(ValueError, match=r"^conv2d_algorithms: batch must be at least 1 but is 0"):
+        _core.conv2d_algorithms(**small, batch=0)
     _core.set_winograd(False)
     assert _core.conv2d_algorithms(**large) == ["gemm", "winograd"]
     assert _core.PackedConv2D(w, (56, 56), padding=ONE).algorithm == "gemm"

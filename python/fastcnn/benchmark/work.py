@@ -211,7 +211,7 @@ def _conv2d_backward(shape: Convolution, batch: int) -> Iterator[Work]:
         del dx, dz
     dw, dv = _memory(*w.shape), _memory(*w.shape)
 
-    algorithm = _core.conv2d_algorithms((shape.H, shape.W), w.shape, backward_weights=True, **options)[0]
+    algorithm = _core.conv2d_algorithms((shape.H, shape.W), w.shape, backward_weights=True, batch=batch, **options)[0]
 
     def weights_bounds(exact: Any) -> tuple[list[Bound], list[Bound]]:
         winograd = None

@@ -25,8 +25,9 @@ class ConvAlgorithms:
 
     `image` is [H, W, C] of one input sample. `forward`, `training` (the forward run of `fit`, whose batches share the
     weights each time these are packed), `backward_data`, the gradient of the input, and `backward_weights`, that of the
-    kernel, are what is used, "direct" or "winograd"; a gradient is None where training needs none. `possible` can
-    compute all of them; `forced` is the layer's own `algorithm`, None where the engine chooses.
+    kernel, are what is used, "direct" or "winograd"; a gradient is None where training needs none. `backward_weights`
+    is what batches of 32 use: for a few small images it is "direct". `possible` can compute all of them; `forced` is
+    the layer's own `algorithm`, None where the engine chooses.
     """
 
     layer: str
