@@ -11,9 +11,12 @@ constexpr int64_t kColumns = 8 * kNR;   // columns a task
 // Errors grow with the length of a sum: so many terms are summed before they join the sum of a block of depth, and that
 // the total.
 constexpr int64_t kRun = 64;
-constexpr int64_t kCachedWeights = 1 << 16;  // floats that stay in the L2 cache from one picture to the next
 constexpr int64_t kStreamRows = 16;  // up to so many rows, packing w takes longer than it saves;
 constexpr int64_t kFewColumns = 64, kStreamRowsOfFewColumns = 4;  // of fewer columns, whose runs are short, up to these
+constexpr int64_t kFewRows = kLanes / 2;  // whose sums may pass through the L2 cache: w is then read in longer runs
+// Weights at most that a single row leaves to hardware prefetchers: of more, with loads of half a line or less, they
+// would fetch too few.
+constexpr int64_t kMostFollowed = kLanes == 16 ? INT64_MAX : 4 << 20;
 
 ScratchSize dense_scratch(const DenseShape&) { return {0, kColumns * kDepthBlock * 4}; }
 
@@ -35,13 +38,18 @@ FASTCNN_INLINE void add_run(const float* sums, int64_t count, bool first, float*
   }
 }
 
-// sums[0..width) += 8 rows of w times 8 values of x, of a layer whose weights are in a cache: fetching them and reading
-// x anew for each line would take longer than the products.
+// sums[0..width) += 8 rows of w times 8 values of x. Hardware prefetchers keep up with eight runs, but end with a page
+// of memory, 1024 floats: the first lines of the next one, or of the eight rows that follow, are fetched for them.
 FASTCNN_INLINE void add_rows_of_one(const DenseShape& s, const float* x, const float* w, int64_t width, float* sums) {
+  constexpr int64_t kPage = 1024, kFetched = 32;
   vf xs[8];
   FASTCNN_UNROLL for (int64_t r = 0; r < 8; ++r) xs[r] = broadcast(x[r]);
   int64_t k = 0;
   for (; k + kLanes <= width; k += kLanes) {
+    if (k % kPage < kFetched) {
+      const float* const next = k + kPage < width ? w + k + kPage : w + 8 * s.K + k % kPage;
+      FASTCNN_UNROLL for (int64_t r = 0; r < 8; ++r) prefetch_to_l2(next + r * s.K);
+    }
     vf sum = load(sums + k);
     FASTCNN_UNROLL for (int64_t r = 0; r < 8; ++r) sum += xs[r] * load(w + r * s.K + k);
     store(sums + k, sum);
@@ -57,9 +65,9 @@ FASTCNN_INLINE void add_rows_of_one(const DenseShape& s, const float* x, const f
 void forward_streaming(const DenseShape& s, const float* x, const float* w, const float* b, bool with_relu, float* y,
                        const Scratch& scratch) {
   constexpr int64_t kRows = 8, kLine = 16;
-  const int64_t in_cache = round_up(4096 / s.N, 64);  // of each row of y
+  const int64_t in_cache = round_up((s.N <= kFewRows ? 16384 : 4096) / s.N, 64);  // of each row of y
   const int64_t columns = smaller(smaller(2048, in_cache), round_up(ceil_div(s.K, num_threads()), 64));
-  const bool cached = s.C * s.K <= kCachedWeights;
+  const bool alone = s.N == 1 && s.C * s.K <= kMostFollowed;
   parallel_for_tasks(ceil_div(s.K, columns), s.N * s.C * s.K * 2, [&](int64_t task, int worker) {
     const int64_t k0 = task * columns, width = smaller(columns, s.K - k0);
     float* const out = worker_floats(scratch, worker);  // sums of a run, and of a block, as wide as y's rows
@@ -81,7 +89,7 @@ void forward_streaming(const DenseShape& s, const float* x, const float* w, cons
       const int64_t rows = smaller(kRows, s.C - c);
       const float* row = w + c * s.K + k0;
       int64_t k = 0;
-      if (rows == kRows && s.N == 1 && cached) {
+      if (rows == kRows && alone) {
         add_rows_of_one(s, x + c, row, width, out);
         continue;
       }
