@@ -6,7 +6,7 @@
 // Two schedules with equal bits: "outer" gives each worker a chunk of tiles, whose groups of panels it multiplies and
 // turns back one after the other, while M is in its cache; "inner", for few tiles and, on vectors, large weights,
 // transforms one chunk together and then shares out the groups, or, on vectors, the 36 points and then the panels of M:
-// so U and V are read once a chunk.
+// so U and V are read once a chunk. V beside late weights is small: two workers transform it each for themselves.
 #pragma once
 #include "kernels/winograd_outputs.hpp"
 
@@ -210,39 +210,50 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
   const auto place_of = [&](int worker, int64_t offset) {
     return reinterpret_cast<float*>(scratch.workers + worker * scratch.worker_bytes + offset);
   };
-  const auto zeros_of = [&](int worker) {
-    float* zeros = place_of(worker, l.zeros);
+  const auto tiles_in = [&](int64_t chunk) { return smaller(g.chunk, g.tiles.all - chunk * g.chunk); };
+  // Of a chunk, `count` tiles from `place` on
+  const auto transform = [&](int64_t chunk, int64_t place, int64_t count, int worker, float* v) {
+    float* const zeros = place_of(worker, l.zeros);
     for (int64_t c = 0; c < g.depth * g.side; ++c) zeros[c] = 0;
-    return zeros;
+    transform_input(p, g, prologue, x, chunk * g.chunk + place, count, place, zeros, v);
   };
-  if (g.inner) {
-    float* v = shared_floats(scratch);
-    constexpr int64_t kPart = 4;  // tiles a task of the input transform
-    for (int64_t chunk = 0; chunk < g.chunks; ++chunk) {
-      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles.all - first);
+  const auto multiply = [&](int64_t chunk, int64_t group, int worker, const float* v) {
+    run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u),
+              place_of(worker, l.parts));
+  };
+  if (!g.inner) {
+    parallel_for_tasks(g.chunks, g.tiles.all * multiply_work, [&](int64_t chunk, int worker) {
+      float* const v = worker_floats(scratch, worker);
+      transform(chunk, 0, tiles_in(chunk), worker, v);
+      for (int64_t group = 0; group < g.groups; ++group) multiply(chunk, group, worker, v);
+      if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
+    });
+    return;
+  }
+  const ThreadShare share;
+  float* const v = shared_floats(scratch);
+  constexpr int64_t kPart = 4;  // tiles a task of the input transform
+  for (int64_t chunk = 0; chunk < g.chunks; ++chunk) {
+    const int64_t count = tiles_in(chunk);
+    if (g.late && share.threads() <= kOwners) {
+      bool transformed[kOwners] = {};
+      parallel_for_tasks(g.groups, count * multiply_work, [&](int64_t group, int worker) {
+        float* const own = v + worker * (v_bytes(g) / 4);
+        if (!transformed[worker]) transform(chunk, 0, count, worker, own);
+        transformed[worker] = true;
+        multiply(chunk, group, worker, own);
+      });
+    } else {
       parallel_for_tasks(ceil_div(count, kPart), count * transform_work, [&](int64_t task, int worker) {
-        const int64_t place = task * kPart;
-        transform_input(p, g, prologue, x, first + place, smaller(kPart, count - place), place, zeros_of(worker), v);
+        transform(chunk, task * kPart, smaller(kPart, count - task * kPart), worker, v);
       });
       if (g.by_point)
         run_by_point(p, g, epilogue, chunk, v, packed, y, v + v_bytes(g) / 4);
       else
-        parallel_for_tasks(g.groups, count * multiply_work, [&](int64_t group, int worker) {
-          run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u),
-                    place_of(worker, l.parts));
-        });
-      if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
+        parallel_for_tasks(g.groups, count * multiply_work,
+                           [&](int64_t group, int worker) { multiply(chunk, group, worker, v); });
     }
-  } else {
-    parallel_for_tasks(g.chunks, g.tiles.all * multiply_work, [&](int64_t chunk, int worker) {
-      const int64_t first = chunk * g.chunk, count = smaller(g.chunk, g.tiles.all - first);
-      float* v = worker_floats(scratch, worker);
-      transform_input(p, g, prologue, x, first, count, 0, zeros_of(worker), v);
-      for (int64_t group = 0; group < g.groups; ++group)
-        run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u),
-                  place_of(worker, l.parts));
-      if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
-    });
+    if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
   }
 }
 

@@ -100,9 +100,13 @@ FASTCNN_INLINE Layout layout(const Grid& g) {
   l.bytes = l.zeros + g.depth * g.side * 4;
   return l;
 }
+// Workers that each have a V of their own beside late weights: that takes less time than handing it over where they
+// share no cache, and hardly more where they do; many would all wait for it.
+constexpr int64_t kOwners = 2;
 FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
   const Grid g = grid(p);
-  return {g.inner ? v_bytes(g) + (g.by_point ? m_bytes(g) : 0) : 0, layout(g).bytes};
+  const int64_t shared = g.late ? kOwners * v_bytes(g) : v_bytes(g) + (g.by_point ? m_bytes(g) : 0);
+  return {g.inner ? shared : 0, layout(g).bytes};
 }
 
 // The tiles of a chunk that have a point, counted from the chunk's first
