@@ -7,8 +7,10 @@
 #pragma once
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <new>
 #include <omp.h>
 #include <pthread.h>
 #include <sched.h>
@@ -30,17 +32,14 @@ class Tasks {
  public:
   Tasks(int members, int64_t count, void (*body)(void*, int64_t, int), void* context)
       : members_(members), body_(body), context_(context) {
-    for (int i = 0; i < members; ++i) {
-      parts_[i].next.store(count * i / members, std::memory_order_relaxed);
-      parts_[i].end = count * (i + 1) / members;
-    }
+    for (int i = 0; i < members; ++i) new (&part(i)) Part{count * i / members, count * (i + 1) / members};
   }
   void run(int member) {
     const FloatEnvironment environment;
     in_team = true;
     for (int i = 0; i < members_; ++i) {
-      Part& part = parts_[(member + i) % members_];
-      for (int64_t task; (task = part.next.fetch_add(1, std::memory_order_relaxed)) < part.end;)
+      Part& from = part((member + i) % members_);
+      for (int64_t task; (task = from.next.fetch_add(1, std::memory_order_relaxed)) < from.end;)
         body_(context_, task, member);
     }
     in_team = false;
@@ -51,7 +50,8 @@ class Tasks {
     std::atomic<int64_t> next;
     int64_t end;
   };
-  Part parts_[kMostThreads];
+  Part& part(int i) { return reinterpret_cast<Part*>(parts_)[i]; }
+  alignas(Part) std::byte parts_[kMostThreads * sizeof(Part)];  // only the members' are touched: it is 8 KB
   int members_;
   void (*body_)(void*, int64_t, int);
   void* context_;

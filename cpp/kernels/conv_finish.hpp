@@ -1,6 +1,7 @@
 // What follows a product: bias, residual, ReLU, statistics or maxima of a finished block.
 #pragma once
 #include "kernels/conv_problem.hpp"
+#include "kernels/largest.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace gemm {
@@ -36,25 +37,29 @@ FASTCNN_INLINE void block_statistics(const float* y, int64_t rows, int64_t row_s
   }
 }
 
-// Two rows of Q pixels of one panel -> one row of Q/2 maxima, ReLU if asked; NaN wins, the first of equals is taken.
+// Two rows of Q pixels of one panel -> one row of Q/2 maxima, ReLU if asked.
 FASTCNN_INLINE void pool_panel(const float* panel, int64_t Q, int64_t width, bool with_relu, float* y, uint8_t* argmax,
                                int64_t K) {
   for (int64_t q = 0; q < Q / 2; ++q)
     for (int64_t c = 0; c < width; c += kLanes) {
       const int64_t n = smaller(kLanes, width - c);
       const float* at = panel + 2 * q * kPanelNR + c;
-      vf best = load(at);
-      vi place{};
-      for (int32_t i = 1; i < 4; ++i) {
-        const vf v = load(at + (i / 2) * Q * kPanelNR + (i % 2) * kPanelNR);
-        const vi wins = (v > best) | ((v != v) & (best == best));
-        best = select(wins, v, best);
-        place = wins ? (vi{} + i) : place;
-      }
-      store_upto(y + q * K + c, with_relu ? relu(best) : best, n);
+      Largest best{load(at)};
+      for (int32_t i = 1; i < 4; ++i)
+        best.take(load(at + (i / 2) * Q * kPanelNR + (i % 2) * kPanelNR), i, argmax != nullptr);
+      store_upto(y + q * K + c, with_relu ? relu(best.value) : best.value, n);
       if (argmax)
-        for (int64_t j = 0; j < n; ++j) argmax[q * K + c + j] = static_cast<uint8_t>(place[j]);
+        for (int64_t j = 0; j < n; ++j) argmax[q * K + c + j] = static_cast<uint8_t>(best.place[j]);
     }
+}
+
+// The lines of one row that an epilogue reads and writes
+FASTCNN_INLINE void fetch_outputs(const float* residual, float* y, int64_t offset, int64_t width) {
+  FASTCNN_UNROLL for (int64_t c = 0; c < kPanelNR; c += 16) {
+    if (c >= width) break;
+    if (residual) prefetch(residual + offset + c);
+    prefetch_to_write(y + offset + c);
+  }
 }
 
 // Adds bias and residual, applies ReLU, stores the first `width` columns.

@@ -8,83 +8,13 @@
 // [tile][plane][row of the tile][kDepth]. Pixels of x itself lie a power of two apart and would share a few cache sets.
 // The product of a block and a panel goes chain by chain of planes, so that the panel's part stays in a near cache for
 // all tiles of the block; a chain is in ascending k, and chains are added up in memory.
-//
-// Pictures have so few channels that copying every tap costs more than multiplying: there a block is whole output rows,
-// and the rows of x under it are copied once, with their padding, into a strip in which each window is found in place.
 #pragma once
 #include "kernels/conv_finish.hpp"
-#include "kernels/conv_rows.hpp"
+#include "kernels/conv_strip.hpp"
 #include "kernels/conv_tiles.hpp"
 
 namespace fastcnn::FASTCNN_ISA {
 namespace gemm {
-
-// All taps of MR neighbouring outputs; the distance between two must be a constant for the micro-kernel's addresses.
-template <int DISTANCE, class T>
-FASTCNN_INLINE void multiply_apart(T& tile, const Problem& p, const float* a, int64_t pitch, const float* b) {
-  const int64_t length = p.columns.count * p.C;
-  for (int64_t r = 0; r < p.rows.count; ++r, a += pitch, b += length * kPanelNR)
-    tile.multiply(BlockA<DISTANCE, 1>{a}, b, kPanelNR, length);
-}
-
-template <class T>
-FASTCNN_INLINE void multiply_windows(T& tile, const Problem& p, const float* a, int64_t pitch, const float* b) {
-  switch (p.in_step_w * p.C) {
-    case 1:
-      return multiply_apart<1>(tile, p, a, pitch, b);
-    case 3:
-      return multiply_apart<3>(tile, p, a, pitch, b);
-    default:
-      return multiply_apart<6>(tile, p, a, pitch, b);
-  }
-}
-// The lines of one row that an epilogue reads and writes
-FASTCNN_INLINE void fetch_outputs(const float* residual, float* y, int64_t offset, int64_t width) {
-  FASTCNN_UNROLL for (int64_t c = 0; c < kPanelNR; c += 16) {
-    if (c >= width) break;
-    if (residual) prefetch(residual + offset + c);
-    prefetch_to_write(y + offset + c);
-  }
-}
-
-// One block of whole output rows, read from a strip, times one group of panels; `placed` as in run_task.
-static void run_strip_task(const Problem& p, const Grid& g, const Layout& l, const Prologue& prologue, const float* x,
-                           const float* packed, const Epilogue& epilogue, float* y, int64_t block, int64_t group,
-                           int64_t& placed, char* memory) {
-  const int64_t first = outputs(p, g, epilogue.pool, block).first;
-  const Strip area = strip(p, g);
-  float* a = reinterpret_cast<float*>(memory + l.rows);
-  float* panel = reinterpret_cast<float*>(memory + l.panel);
-  if (placed != block) place_strip(p, area, prologue, x, first, a);
-  placed = block;
-  Epilogue after = epilogue;  // maxima come before ReLU: fewer to do, and the same result
-  after.relu = epilogue.relu && !epilogue.pool;
-  const int64_t last_panel = smaller(panels(p.K), (group + 1) * g.group_panels);
-  for (int64_t j = group * g.group_panels; j < last_panel; ++j) {
-    const float* b = packed + j * p.window * p.C * kPanelNR;
-    const auto [column, width] = columns(p.K, j);
-    with_vectors(width, [&]<int kVectors>() {
-      for (int64_t row = 0; row < g.block_rows / p.OW; ++row)
-        for_tiles<kRowsOf<kVectors>>(p.OW, [&](int64_t m, int64_t count) {
-          with_rows<kRowsOf<kVectors>>(count, [&]<int MR>() {
-            const int64_t output = row * p.OW + m;
-            int64_t offsets[MR] = {};  // of the outputs' first element in y or the panel
-            for (int i = 0; i < MR; ++i)
-              offsets[i] = epilogue.pool ? (output + i) * kPanelNR : (first + output + i) * p.K + column;
-            if (!epilogue.pool) {
-              FASTCNN_UNROLL for (int i = 0; i < MR; ++i) fetch_outputs(nullptr, y, offsets[i], width);
-            }
-            Tile<MR, kVectors> tile;
-            tile.zero();
-            multiply_windows(tile, p, a + row * p.in_step_h * area.pitch + m * p.in_step_w * p.C, area.pitch, b);
-            finish(tile, after, column, width, offsets, epilogue.pool ? panel : y);
-          });
-        });
-    });
-    finish_panel(p, epilogue, block, first, g.block_rows, column, width, panel, y);
-  }
-  if (epilogue.counts && group == 0) epilogue.counts[block] = g.block_rows;
-}
 
 static void stream_panel(const Problem& p, const Epilogue& epilogue, int64_t block, int64_t first, int64_t rows,
                          int64_t column, int64_t width, const float* panel, float* y) {

@@ -75,31 +75,5 @@ static void place_rows(const Problem& p, const Depth& d, const Prologue& prologu
   });
 }
 
-// One row of x with its padding, normalised if asked; up to a vector after it is overwritten.
-FASTCNN_INLINE void place_strip_row(const Problem& p, int64_t n, int64_t h, const Prologue& prologue, const float* x,
-                                    int64_t columns, float* out) {
-  const int64_t before = h < 0 || h >= p.IH ? columns : smaller(columns, larger(0, -p.columns.offset));
-  const int64_t end = smaller(columns, p.IW - p.columns.offset);
-  for (int64_t i = 0; i < before * p.C; ++i) out[i] = 0;
-  if (before == columns) return;
-  const int64_t from = ((n * p.IH + h) * p.IW + p.columns.offset + before) * p.C;
-  copy_run(x + from, (end - before) * p.C, p.N * p.IH * p.IW * p.C - from, out + before * p.C);
-  for (int64_t i = end * p.C; i < columns * p.C; ++i) out[i] = 0;
-  if (!prologue.mean) return;
-  for (int64_t i = before; i < end; ++i)
-    for (int64_t c = 0; c < p.C; ++c) {
-      float& v = out[i * p.C + c];
-      v = normalised(prologue, v, c);
-    }
-}
-
-static void place_strip(const Problem& p, const Strip& area, const Prologue& prologue, const float* x, int64_t first,
-                        float* out) {
-  const Pixel at = pixel(p, first);
-  const int64_t h = at.oh * p.in_step_h + p.rows.offset;
-  for (int64_t i = 0; i < area.rows; ++i)
-    place_strip_row(p, at.n, h + i, prologue, x, area.pitch / p.C, out + i * area.pitch);
-}
-
 }  // namespace gemm
 }  // namespace fastcnn::FASTCNN_ISA

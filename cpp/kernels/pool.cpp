@@ -3,6 +3,7 @@
 // Padding is absent: it never wins and is never counted. The backward passes gather: each input pixel sums what the
 // windows over it send, in window order, so rows are independent, nothing is cleared first and the bits are fixed.
 #include "kernels/channels.hpp"
+#include "kernels/largest.hpp"
 #include "kernels/table.hpp"
 #include "kernels/tasks.hpp"
 
@@ -83,9 +84,6 @@ FASTCNN_INLINE void over_windows(const Pool2DShape& s, const float* x, const F& 
                });
 }
 
-// Whether a later value wins: the first of equal values does, and NaN beats every number.
-FASTCNN_INLINE vi beats(vf value, vf best) { return ~(value <= best) & (best == best); }
-
 struct MaxWithPlace {
   float* y;
   uint8_t* argmax;
@@ -96,17 +94,14 @@ struct MaxWithPlace {
     float* const out = y + to;
     uint8_t* const places = argmax + to;
     over_channels(a.C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA {
-      vf best = load_upto(a.first + c, n);
-      vi winner = a.place - vi{};
+      Largest best{load_upto(a.first + c, n), a.place - vi{}};
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t s = 0; s < columns; ++s) {
-          const vf value = load_upto(a.first + r * a.row_pitch + s * a.C + c, n);
-          const vi wins = beats(value, best);
-          best = select(wins, value, best);
-          winner = wins ? a.place + static_cast<int32_t>(r) * a.place_pitch + static_cast<int32_t>(s) - vi{} : winner;
+          const int32_t place = a.place + static_cast<int32_t>(r) * a.place_pitch + static_cast<int32_t>(s);
+          best.take(load_upto(a.first + r * a.row_pitch + s * a.C + c, n), place, true);
         }
-      store_upto(out + c, best, n);
-      store_places(places + c, winner, n);
+      store_upto(out + c, best.value, n);
+      store_places(places + c, best.place, n);
     });
   }
 };
@@ -119,13 +114,11 @@ struct MaxAlone {
     const int64_t rows = kWindow ? kWindow : a.rows, columns = kWindow ? kWindow : a.columns;
     float* const out = y + to;
     over_channels(a.C, [=](int64_t c, int64_t n) FASTCNN_LAMBDA {
-      vf best = load_upto(a.first + c, n);
+      Largest best{load_upto(a.first + c, n)};
       for (int64_t r = 0; r < rows; ++r)
-        for (int64_t s = 0; s < columns; ++s) {
-          const vf value = load_upto(a.first + r * a.row_pitch + s * a.C + c, n);
-          best = select(beats(value, best), value, best);
-        }
-      store_upto(out + c, best, n);
+        for (int64_t s = 0; s < columns; ++s)
+          best.take(load_upto(a.first + r * a.row_pitch + s * a.C + c, n), 0, false);
+      store_upto(out + c, best.value, n);
     });
   }
 };
@@ -230,24 +223,19 @@ FASTCNN_INLINE void mean_of_pixels(int64_t HW, int64_t C, int64_t n, const float
 // The same for the maximum; argmax[0:kCount*kLanes], if wanted, is its first pixel.
 template <int64_t kCount, bool kPlaces>
 FASTCNN_INLINE void max_of_pixels(int64_t HW, int64_t C, int64_t n, const float* x, float* y, int64_t* argmax) {
-  vf best[kCount];
-  vi winner[kCount]{};
+  Largest best[kCount];
   FASTCNN_UNROLL
-  for (int64_t j = 0; j < kCount; ++j) best[j] = load_upto(x + j * kLanes, n);
+  for (int64_t j = 0; j < kCount; ++j) best[j] = {load_upto(x + j * kLanes, n)};
   for (int64_t i = 1; i < HW; ++i) {
     FASTCNN_UNROLL
-    for (int64_t j = 0; j < kCount; ++j) {
-      const vf value = load_upto(x + i * C + j * kLanes, n);
-      const vi wins = beats(value, best[j]);
-      best[j] = select(wins, value, best[j]);
-      if constexpr (kPlaces) winner[j] = wins ? static_cast<int32_t>(i) - vi{} : winner[j];
-    }
+    for (int64_t j = 0; j < kCount; ++j)
+      best[j].take(load_upto(x + i * C + j * kLanes, n), static_cast<int32_t>(i), kPlaces);
   }
   FASTCNN_UNROLL
   for (int64_t j = 0; j < kCount; ++j) {
-    store_upto(y + j * kLanes, best[j], n);
+    store_upto(y + j * kLanes, best[j].value, n);
     if constexpr (kPlaces)
-      for (int64_t lane = 0; lane < n; ++lane) argmax[j * kLanes + lane] = winner[j][lane];
+      for (int64_t lane = 0; lane < n; ++lane) argmax[j * kLanes + lane] = best[j].place[lane];
   }
 }
 

@@ -50,19 +50,14 @@ static void transform_output(const Problem& p, const Grid& g, const Epilogue& ep
             const int64_t ph = at.h / 2 + r, pw = at.w / 2 + s;
             if (ph >= PH || pw >= PW) continue;
             const auto output = [&](int32_t q) FASTCNN_LAMBDA { return out[(2 * r + q / 2) * 4 + 2 * s + q % 2]; };
-            vf best = output(0);
-            vi place{};
-            for (int32_t q = 1; q < 4; ++q) {
-              const vi nan = output(q) != output(q);
-              if (epilogue.argmax) place = (output(q) > best) | (nan & (best == best)) ? (vi{} + q) : place;
-              best = select((output(q) > best) | nan, output(q), best);
-            }
-            best += bias;
-            if (epilogue.relu) best = relu(best);
+            Largest best{output(0)};
+            for (int32_t q = 1; q < 4; ++q) best.take(output(q), q, epilogue.argmax != nullptr);
+            vf largest = best.value + bias;
+            if (epilogue.relu) largest = relu(largest);
             const int64_t to = ((at.n * PH + ph) * PW + pw) * p.K + k;
-            store_upto(y + to, best, n);
+            store_upto(y + to, largest, n);
             if (epilogue.argmax)
-              for (int64_t lane = 0; lane < n; ++lane) epilogue.argmax[to + lane] = static_cast<uint8_t>(place[lane]);
+              for (int64_t lane = 0; lane < n; ++lane) epilogue.argmax[to + lane] = static_cast<uint8_t>(best.place[lane]);
           }
         continue;
       }

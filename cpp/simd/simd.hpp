@@ -88,6 +88,30 @@ FASTCNN_INLINE void store_upto(float* p, vf a, int64_t count) {
     store_tail(p, a, count);
 }
 
+// Two pixels a vector: lanes 2i and 2i + 1 hold value i of the first and of the second.
+#if defined(__AVX512F__) && FASTCNN_LANES == 16
+constexpr bool kCanPair = true;
+FASTCNN_INLINE vf permuted(vf a, vi lanes) {
+  return reinterpret_cast<vf>(
+      _mm512_maskz_permutexvar_ps(0xffff, reinterpret_cast<__m512i>(lanes), reinterpret_cast<__m512>(a)));
+}
+// p[0], p[1], p[0], p[1], ...
+FASTCNN_INLINE vf load_pair(const float* p) {
+  int64_t pair;
+  __builtin_memcpy(&pair, p, sizeof pair);
+  return reinterpret_cast<vf>(_mm512_set1_epi64(pair));
+}
+FASTCNN_INLINE vf each_twice(vf a) { return permuted(a, vi{0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7}); }
+FASTCNN_INLINE vf of_pair(vf a, int which) {
+  return permuted(a, vi{0, 2, 4, 6, 8, 10, 12, 14, 0, 2, 4, 6, 8, 10, 12, 14} + which);
+}
+#else
+constexpr bool kCanPair = false;
+FASTCNN_INLINE vf load_pair(const float*) { return vf{}; }
+FASTCNN_INLINE vf each_twice(vf a) { return a; }
+FASTCNN_INLINE vf of_pair(vf a, int) { return a; }
+#endif
+
 // Past the caches, to an aligned address: the line is not read first. end_stream() before others read what was written.
 FASTCNN_INLINE void stream(float* p, vf a) {
 #if FASTCNN_LANES == 16 && defined(__AVX512F__)

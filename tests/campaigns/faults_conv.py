@@ -6,6 +6,7 @@ from fault import Fault
 
 PROBLEM = "kernels/conv_problem.hpp"
 ROWS = "kernels/conv_rows.hpp"
+STRIP = "kernels/conv_strip.hpp"
 FINISH = "kernels/conv_finish.hpp"
 GEMM = "kernels/conv_gemm.hpp"
 CONV = "kernels/conv.cpp"
@@ -100,10 +101,10 @@ FAULTS_CONV = [
         "squared deviations are not corrected for the rounded mean",
     ),
     Fault(
-        FINISH,
-        "const vi wins = (v > best) | ((v != v) & (best == best));",
-        "const vi wins = v > best;",
-        "the epilogue's max-pool drops NaN",
+        "kernels/largest.hpp",
+        "const vi wins = ~(other <= value) & (value == value);",
+        "const vi wins = other > value;",
+        "max-pool drops NaN",
     ),
     Fault(
         FINISH,
@@ -124,19 +125,19 @@ FAULTS_CONV = [
         "workers share one scratch memory",
     ),
     Fault(
-        GEMM,
-        "a + row * p.in_step_h * area.pitch + m * p.in_step_w * p.C",
-        "a + row * area.pitch + m * p.in_step_w * p.C",
+        STRIP,
+        "a + row * p.in_step_h * area.pitch",
+        "a + row * area.pitch",
         "output rows of a strip one input row apart, whatever the stride",
     ),
     Fault(
-        ROWS,
+        STRIP,
         "smaller(columns, p.IW - p.columns.offset)",
         "smaller(columns, p.IW)",
         "a strip's right margin begins too early",
     ),
     Fault(
-        ROWS,
+        STRIP,
         "for (int64_t i = 0; i < before * p.C; ++i) out[i] = 0;\n  if (before == columns) return;",
         "if (before == columns) return;",
         "a strip's margins hold what the block before left",
@@ -152,6 +153,13 @@ FAULTS_CONV = [
         "if (OH % r == 0) rows = r;",
         "rows = r;",
         "blocks of a strip leave out the map's last rows",
+    ),
+    Fault(
+        STRIP,
+        "load_pair(a + 2 * i + k)",
+        "load_pair(a + i + k)",
+        "pairs of pixels one pixel apart",
+        isa="avx512",
     ),
     Fault(
         "kernels/gemm.hpp",

@@ -47,12 +47,6 @@ FAULTS_LAYERS = [
     ),
     Fault(
         POOL,
-        "return ~(value <= best) & (best == best);",
-        "return value > best;",
-        "max-pool drops NaN",
-    ),
-    Fault(
-        POOL,
         "static_cast<int32_t>(r.begin * s.S + c.begin)",
         "static_cast<int32_t>(r.begin + c.begin)",
         "wrong argmax where the window starts in the padding",
@@ -162,8 +156,8 @@ FAULTS_LAYERS = [
     ),
     Fault(
         "core/parallel.hpp",
-        "parts_[i].end = count * (i + 1) / members;",
-        "parts_[i].end = count / members * (i + 1);",
+        "count * (i + 1) / members}",
+        "count / members * (i + 1)}",
         "the tasks left over by an even split are lost",
     ),
     Fault(

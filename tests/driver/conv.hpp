@@ -182,6 +182,8 @@ inline void check_convolutions() {
       conv_shape(1, 6, 6, 4, 6, 1, 1, 3, 0, 0, 1),            // stride beyond the window: phases without a tap
       conv_shape(3, 14, 14, 40, 72, 3, 3, 1, 1, 1, 1),        // enough work for several threads
       conv_shape(2, 15, 13, 65, 2 * L + 1, 1, 1, 1, 0, 0, 1),
+      conv_shape(2, 28, 28, 1, 6, 5, 5, 1, 2, 2, 1),            // one channel: two pixels a vector
+      conv_shape(1, 5, 34, 1, 8, 3, 5, 1, 0, 2, 1),
       conv_shape(5, 2, 2, 2 * L + 3, L + 1, 3, 3, 1, 1, 1, 1),  // windows on few pixels
       conv_shape(3, 1, 2, L, 2 * L, 3, 3, 1, 1, 1, 1),
       conv_shape(4, 4, 3, 33, 34, 3, 3, 2, 0, 1, 1),

@@ -137,6 +137,23 @@ def test_an_image_does_not_depend_on_pixels_done_one_by_one(
         assert same_bits(y[[image]], one), image
 
 
+@pytest.mark.parametrize("width", [2, 10, 28, 58])
+@pytest.mark.parametrize("pool", [False, True])
+def test_two_pixels_a_vector_have_the_bits_of_one(isa: str, width: int, pool: bool) -> None:
+    """Windows on one channel are multiplied two pixels at a time where the outputs fill half a vector or less."""
+    rng = np.random.default_rng(0)
+    x, w, bias = normal(rng, 3, 8, width, 1), normal(rng, 5, 5, 1, 17), normal(rng, 17)
+    found = []
+    for K in (8, 3, 17):
+        case = ConvCase(3, 8, width, 1, K, 5, 5, padding=((2, 2), (2, 2)))
+        y = np.empty((3, 4, width // 2, K) if pool else case.y_shape, np.float32)
+        packed = case.pack(np.ascontiguousarray(w[..., :K]), "gemm", bias=bias[:K].copy())
+        _core.conv2d_forward(x, packed, y, relu=True, pool=pool)
+        found.append(y)
+    assert same_bits(found[0], np.ascontiguousarray(found[2][..., :8]))
+    assert same_bits(found[1], np.ascontiguousarray(found[2][..., :3]))
+
+
 def test_empty_batch(isa: str) -> None:
     case = ConvCase(0, 5, 4, 3, 6, 3, 3, padding=ONE)
     x, y, w = (np.ones(shape, np.float32) for shape in (case.x_shape, case.y_shape, case.w_shape))
