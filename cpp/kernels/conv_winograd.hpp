@@ -6,7 +6,8 @@
 // Two schedules with equal bits: "outer" gives each worker a chunk of tiles, whose groups of panels it multiplies and
 // turns back one after the other, while M is in its cache; "inner", for few tiles and, on vectors, large weights,
 // transforms one chunk together and then shares out the groups, or, on vectors, the 36 points and then the panels of M:
-// so U and V are read once a chunk. V beside late weights is small: two workers transform it each for themselves.
+// so U and V are read once a chunk. V of one image beside late weights is small: two workers transform it each for
+// themselves.
 #pragma once
 #include "kernels/winograd_outputs.hpp"
 
@@ -235,7 +236,7 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
   constexpr int64_t kPart = 4;  // tiles a task of the input transform
   for (int64_t chunk = 0; chunk < g.chunks; ++chunk) {
     const int64_t count = tiles_in(chunk);
-    if (g.late && share.threads() <= kOwners) {
+    if (g.owned && share.threads() <= kOwners) {
       bool transformed[kOwners] = {};
       parallel_for_tasks(g.groups, count * multiply_work, [&](int64_t group, int worker) {
         float* const own = v + worker * (v_bytes(g) / 4);

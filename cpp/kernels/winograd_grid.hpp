@@ -14,11 +14,16 @@ struct Grid {
   int64_t packed_group, group, groups;  // panels whose planes are packed, and multiplied, at a time; groups
   bool inner, by_point;
   bool late, strided, on_tiles;
+  bool owned;  // V, by each of two workers
   int64_t rows;  // of V and M in a plane: the chunk's tiles, on tile registers filled up to whole parts
   int64_t v_plane, m_plane;  // floats from one plane of V, and one point of M, to the next
   int64_t v_step;  // from one plane of channels of V to the next
 };
 
+// Workers that each have a V of their own, of so many tiles at most, beside late weights: where they share no cache,
+// transforming it twice takes less time than handing it over, and hardly more where they do; more workers would all wait
+// for it, and more tiles pass through memory twice.
+constexpr int64_t kOwners = 2, kOwnedTiles = 24;
 constexpr int64_t kPointBytes = int64_t{10} << 20;  // of V and M of a chunk that all share
 FASTCNN_INLINE Grid grid(const Problem& p) {
   Grid g;
@@ -26,6 +31,7 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   g.strided = p.strided;
   g.tiles = tiling(p, !p.strided && nested(p.late, p.P, p.Q));
   g.on_tiles = on_tiles(p.late, p.strided);
+  g.owned = g.late && g.tiles.all <= kOwnedTiles;
   g.side = side(p);
   g.depth = ceil_div(p.C, g.side);
   g.panels = ceil_div(p.K, kPanelNR);
@@ -100,12 +106,9 @@ FASTCNN_INLINE Layout layout(const Grid& g) {
   l.bytes = l.zeros + g.depth * g.side * 4;
   return l;
 }
-// Workers that each have a V of their own beside late weights: that takes less time than handing it over where they
-// share no cache, and hardly more where they do; many would all wait for it.
-constexpr int64_t kOwners = 2;
 FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
   const Grid g = grid(p);
-  const int64_t shared = g.late ? kOwners * v_bytes(g) : v_bytes(g) + (g.by_point ? m_bytes(g) : 0);
+  const int64_t shared = (g.owned ? kOwners : 1) * v_bytes(g) + (g.by_point ? m_bytes(g) : 0);
   return {g.inner ? shared : 0, layout(g).bytes};
 }
 
