@@ -6,8 +6,8 @@
 // Two schedules with equal bits: "outer" gives each worker a chunk of tiles, whose groups of panels it multiplies and
 // turns back one after the other, while M is in its cache; "inner", for few tiles and, on vectors, large weights,
 // transforms one chunk together and then shares out the groups, or, on vectors, the 36 points and then the panels of M:
-// so U and V are read once a chunk. V of one image beside late weights is small: two workers transform it each for
-// themselves.
+// so U and V are read once a chunk. Beside late weights two workers share no V: each takes chunks of its own, or, of
+// one image, transforms all of it for itself.
 #pragma once
 #include "kernels/winograd_outputs.hpp"
 
@@ -222,37 +222,37 @@ static void run(const Problem& p, const Prologue& prologue, const float* x, cons
     run_group(p, g, epilogue, chunk, group, v, packed, y, place_of(worker, l.m), place_of(worker, l.u),
               place_of(worker, l.parts));
   };
-  if (!g.inner) {
+  const ThreadShare share;
+  float* const shared = shared_floats(scratch);
+  const bool owners = g.late && share.threads() <= kOwners;
+  const auto own = [&](int worker) { return g.inner ? shared + worker * (v_bytes(g) / 4) : place_of(worker, l.v); };
+  if (!g.inner || (owners && g.chunks > 1)) {
     parallel_for_tasks(g.chunks, g.tiles.all * multiply_work, [&](int64_t chunk, int worker) {
-      float* const v = worker_floats(scratch, worker);
-      transform(chunk, 0, tiles_in(chunk), worker, v);
-      for (int64_t group = 0; group < g.groups; ++group) multiply(chunk, group, worker, v);
+      transform(chunk, 0, tiles_in(chunk), worker, own(worker));
+      for (int64_t group = 0; group < g.groups; ++group) multiply(chunk, group, worker, own(worker));
       if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
     });
     return;
   }
-  const ThreadShare share;
-  float* const v = shared_floats(scratch);
   constexpr int64_t kPart = 4;  // tiles a task of the input transform
   for (int64_t chunk = 0; chunk < g.chunks; ++chunk) {
     const int64_t count = tiles_in(chunk);
-    if (g.owned && share.threads() <= kOwners) {
+    if (owners && g.owned) {
       bool transformed[kOwners] = {};
       parallel_for_tasks(g.groups, count * multiply_work, [&](int64_t group, int worker) {
-        float* const own = v + worker * (v_bytes(g) / 4);
-        if (!transformed[worker]) transform(chunk, 0, count, worker, own);
+        if (!transformed[worker]) transform(chunk, 0, count, worker, own(worker));
         transformed[worker] = true;
-        multiply(chunk, group, worker, own);
+        multiply(chunk, group, worker, own(worker));
       });
     } else {
       parallel_for_tasks(ceil_div(count, kPart), count * transform_work, [&](int64_t task, int worker) {
-        transform(chunk, task * kPart, smaller(kPart, count - task * kPart), worker, v);
+        transform(chunk, task * kPart, smaller(kPart, count - task * kPart), worker, shared);
       });
       if (g.by_point)
-        run_by_point(p, g, epilogue, chunk, v, packed, y, v + v_bytes(g) / 4);
+        run_by_point(p, g, epilogue, chunk, shared, packed, y, shared + v_bytes(g) / 4);
       else
         parallel_for_tasks(g.groups, count * multiply_work,
-                           [&](int64_t group, int worker) { multiply(chunk, group, worker, v); });
+                           [&](int64_t group, int worker) { multiply(chunk, group, worker, shared); });
     }
     if (epilogue.counts) count_pixels(p, g, chunk, epilogue.counts);
   }

@@ -14,15 +14,15 @@ struct Grid {
   int64_t packed_group, group, groups;  // panels whose planes are packed, and multiplied, at a time; groups
   bool inner, by_point;
   bool late, strided, on_tiles;
-  bool owned;  // V, by each of two workers
+  bool owned;  // V of few tiles, by each of two workers
   int64_t rows;  // of V and M in a plane: the chunk's tiles, on tile registers filled up to whole parts
   int64_t v_plane, m_plane;  // floats from one plane of V, and one point of M, to the next
   int64_t v_step;  // from one plane of channels of V to the next
 };
 
-// Workers that each have a V of their own, of so many tiles at most, beside late weights: where they share no cache,
-// transforming it twice takes less time than handing it over, and hardly more where they do; more workers would all wait
-// for it, and more tiles pass through memory twice.
+// Workers that each have a V of their own beside late weights, since where they share no cache handing it over takes
+// longer than transforming it: with chunks of their own, or, of so many tiles at most, by transforming it twice. More
+// workers would find too few chunks, and all wait for the transform.
 constexpr int64_t kOwners = 2, kOwnedTiles = 24;
 constexpr int64_t kPointBytes = int64_t{10} << 20;  // of V and M of a chunk that all share
 FASTCNN_INLINE Grid grid(const Problem& p) {
@@ -59,7 +59,7 @@ FASTCNN_INLINE Grid grid(const Problem& p) {
   g.group = smaller(g.group, g.panels);
   g.groups = ceil_div(g.panels, g.group);
   g.chunks = larger(1, ceil_div(g.tiles.all, limit));
-  if (!g.inner && g.chunks > 1) g.chunks = round_up(g.chunks, g.on_tiles ? 2 : 4);
+  if (g.chunks > 1 && (g.late || !g.inner)) g.chunks = round_up(g.chunks, g.on_tiles || g.late ? 2 : 4);
   g.chunk = larger(1, ceil_div(g.tiles.all, g.chunks));
   g.chunks = ceil_div(g.tiles.all, g.chunk);
   g.rows = g.chunk;
@@ -108,7 +108,7 @@ FASTCNN_INLINE Layout layout(const Grid& g) {
 }
 FASTCNN_INLINE ScratchSize scratch_size(const Problem& p) {
   const Grid g = grid(p);
-  const int64_t shared = (g.owned ? kOwners : 1) * v_bytes(g) + (g.by_point ? m_bytes(g) : 0);
+  const int64_t shared = (g.late ? kOwners : 1) * v_bytes(g) + (g.by_point ? m_bytes(g) : 0);
   return {g.inner ? shared : 0, layout(g).bytes};
 }
 

@@ -57,7 +57,8 @@ static void transform_output(const Problem& p, const Grid& g, const Epilogue& ep
             const int64_t to = ((at.n * PH + ph) * PW + pw) * p.K + k;
             store_upto(y + to, largest, n);
             if (epilogue.argmax)
-              for (int64_t lane = 0; lane < n; ++lane) epilogue.argmax[to + lane] = static_cast<uint8_t>(best.place[lane]);
+              for (int64_t lane = 0; lane < n; ++lane)
+                epilogue.argmax[to + lane] = static_cast<uint8_t>(best.place[lane]);
           }
         continue;
       }
