@@ -205,6 +205,12 @@ FAULTS_WINOGRAD = [
     ),
     Fault(
         WINOGRAD,
+        "shared + worker * (v_bytes(g) / 4)",
+        "shared",
+        "two workers with chunks of their own share a V",
+    ),
+    Fault(
+        WINOGRAD,
         "tiles::store_parts(tiles::split(load(from), load(from + kLanes)), parts",
         "tiles::store_parts(tiles::split(load(from), load(from)), parts",
         "the second half of a group's channels repeats the first where V is split",

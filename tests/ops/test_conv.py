@@ -73,6 +73,7 @@ BATCHES = [
     ConvCase(7, 9, 8, 17, 24, 1, 1, (2, 2)),
     ConvCase(7, 11, 13, 18, 9, 3, 2, (1, 2), ((0, 1), (1, 1)), (2, 1)),
     ConvCase(7, 4, 4, 140, 100, 3, 3, padding=ONE),  # weights transformed late, for sums in registers and not
+    ConvCase(7, 14, 14, 172, 172, 3, 3, padding=ONE),  # the same, of the batch in two chunks of tiles
 ]
 
 
